@@ -1,0 +1,135 @@
+"""The faces of the library: one small class for each way to call it, so that every test body runs on all of them.
+
+A face takes and returns NumPy arrays. It turns every array among the arguments into its own kind, calls the function of
+that name, and turns the results back. `RANKLOSS_TEST_BACKENDS=numpy,torch` picks the backends whose faces are tested.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+import rankloss
+
+BACKENDS = ("numpy", "array_api_strict", "torch")
+
+
+class Face(Protocol):
+    """What a test body may ask of a way to call the library."""
+
+    name: str
+    backend: str
+
+    def array(self, values: Any) -> Any:
+        """The face's own array of these NumPy values, of the same dtype."""
+
+    def numpy(self, array: Any) -> Any:
+        """The NumPy array of a face's array, of the same dtype."""
+
+    def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
+        """What the library's function of that name returns."""
+
+    def value_and_gradient(
+        self, function: str, objective: Any, *arguments: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        """The loss and its gradient for the first argument, or the gradients for it and for the gallery."""
+
+
+def converted(convert: Callable[[Any], Any], argument: Any) -> Any:
+    """`argument` with every NumPy array in it converted; anything else stays, so that bad input arrives as it is."""
+    if isinstance(argument, np.ndarray):
+        return convert(argument)
+    if isinstance(argument, tuple | list):
+        return type(argument)(converted(convert, part) for part in argument)
+    return argument
+
+
+class CoreFace:
+    """`import rankloss` on the arrays of one array-API namespace; the gradient is the closed form."""
+
+    def __init__(
+        self, name: str, backend: str, array: Callable[[Any], Any], numpy: Callable[[Any], Any]
+    ) -> None:
+        self.name, self.backend, self.array, self.numpy = name, backend, array, numpy
+
+    def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
+        result = self.call(function, objective, arguments, options)
+        return self.numpy(result)
+
+    def value_and_gradient(
+        self, function: str, objective: Any, *arguments: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        loss, gradient = self.call(f"{function}_and_gradient", objective, arguments, options)
+        if isinstance(gradient, tuple | list):
+            return self.numpy(loss), tuple(self.numpy(part) for part in gradient)
+        return self.numpy(loss), self.numpy(gradient)
+
+    def call(self, function: str, objective: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        keywords = {name: converted(self.array, option) for name, option in options.items()}
+        return getattr(rankloss, function)(objective, *converted(self.array, arguments), **keywords)
+
+
+class TorchFace:
+    """`import rankloss.torch`; the gradient comes from `backward`."""
+
+    name = "rankloss.torch"
+    backend = "torch"
+
+    def __init__(self) -> None:
+        self.torch = importlib.import_module("torch")
+        self.library = importlib.import_module("rankloss.torch")
+
+    def array(self, values: Any) -> Any:
+        return self.torch.tensor(values)
+
+    def numpy(self, array: Any) -> Any:
+        return array.detach().numpy()
+
+    def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
+        keywords = {name: converted(self.array, option) for name, option in options.items()}
+        result = getattr(self.library, function)(objective, *converted(self.array, arguments), **keywords)
+        return self.numpy(result)
+
+    def value_and_gradient(
+        self, function: str, objective: Any, *arguments: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        first, *others = converted(self.array, arguments)
+        keywords = {name: converted(self.array, option) for name, option in options.items()}
+        leaves = [*first] if isinstance(first, tuple) else [first]
+        with_gallery = keywords.get("gallery") is not None
+        if with_gallery:
+            leaves.append(keywords["gallery"])
+        for leaf in leaves:
+            leaf.requires_grad_()
+        loss = getattr(self.library, function)(objective, first, *others, **keywords)
+        loss.backward()
+        gradients = tuple(self.numpy(leaf.grad) for leaf in leaves)
+        if with_gallery or isinstance(first, tuple):
+            return self.numpy(loss), gradients
+        return self.numpy(loss), gradients[0]
+
+
+def selected_backends() -> list[str]:
+    """The backends to test: all, or those that the environment variable names."""
+    names = os.environ.get("RANKLOSS_TEST_BACKENDS", ",".join(BACKENDS)).replace(" ", "").split(",")
+    unknown = sorted(set(names) - set(BACKENDS))
+    if unknown:
+        raise ValueError(f"RANKLOSS_TEST_BACKENDS names {unknown}; known are {', '.join(BACKENDS)}")
+    return names
+
+
+def selected_faces() -> list[Face]:
+    """Every face of the selected backends."""
+    names, faces = selected_backends(), list[Face]()
+    if "numpy" in names:
+        faces.append(CoreFace("rankloss[numpy]", "numpy", np.array, np.asarray))
+    if "array_api_strict" in names:
+        strict = importlib.import_module("array_api_strict")
+        faces.append(CoreFace("rankloss[strict]", "array_api_strict", strict.asarray, np.asarray))
+    if "torch" in names:
+        torch = importlib.import_module("torch")
+        faces.append(CoreFace("rankloss[torch]", "torch", torch.tensor, lambda tensor: tensor.numpy()))
+        faces.append(TorchFace())
+    return faces
