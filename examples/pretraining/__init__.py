@@ -1,0 +1,1 @@
+"""What the pretraining examples share, whatever the framework: options, data sets, progress, evaluation."""
