@@ -1,10 +1,10 @@
-"""What every test shares: the hypothesis profiles, and the `face` fixture that runs one test body on every face."""
+"""What every test shares: the hypothesis profiles, and `face`, which runs a test body on every face."""
 
 import pytest
 from faces import Face, selected_backends, selected_faces
 from hypothesis import HealthCheck, settings
 
-# Derandomised, so that a run of the suite is the same everywhere; `--hypothesis-profile=thorough` looks further.
+# Derandomised, so that the suite does the same everywhere; `--hypothesis-profile=thorough` looks further.
 settings.register_profile(
     "steady",
     derandomize=True,

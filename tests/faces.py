@@ -1,7 +1,8 @@
-"""The faces of the library: one small class for each way to call it, so that every test body runs on all of them.
+"""The faces of the library: one small class for each way to call it, so that a test body runs on them all.
 
-A face takes and returns NumPy arrays. It turns every array among the arguments into its own kind, calls the function of
-that name, and turns the results back. `RANKLOSS_TEST_BACKENDS=numpy,torch` picks the backends whose faces are tested.
+A face takes and returns NumPy arrays. It turns every array among the arguments into its own kind, calls the
+function of that name, and turns the results back. `RANKLOSS_TEST_BACKENDS=numpy,torch` picks the backends
+whose faces are tested.
 """
 
 import importlib
@@ -38,7 +39,7 @@ class Face(Protocol):
 
 
 def converted(convert: Callable[[Any], Any], argument: Any) -> Any:
-    """`argument` with every NumPy array in it converted; anything else stays, so that bad input arrives as it is."""
+    """`argument` with its NumPy arrays converted; anything else stays, so that bad input arrives as it is."""
     if isinstance(argument, np.ndarray):
         return convert(argument)
     if isinstance(argument, tuple | list):

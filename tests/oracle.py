@@ -1,7 +1,8 @@
-"""The losses and exact metrics once more, in plain loops straight from the papers: what the library is tested against.
+"""The losses and metrics once more, in plain loops from the papers: what the library is tested against.
 
-Nothing here is shared with the library. Everything is float64, one query at a time, one formula a function. Inputs may be
-complex: the formulas are analytic (piecewise, for FastAP), so `gradient` differentiates by the complex step, to machine precision.
+Nothing here is shared with the library. Everything is float64, one query at a time, one formula a function.
+Inputs may be complex: the formulas are analytic (piecewise, for FastAP), so that `gradient` differentiates by
+the complex step, to machine precision.
 """
 
 import cmath
@@ -36,7 +37,7 @@ def sigmoid(z: Any) -> Any:
 
 
 def smooth_ap(query: Query, temperature: float) -> Any:
-    """Brown et al. 2020, equation 6, with the query itself left out unless the caller put it among the candidates."""
+    """Brown et al. 2020, equation 6; the query itself takes part only if it is among the candidates."""
     total = 0.0
     for i in query.positives:
         rank_among_all, rank_among_positives = 1.0, 1.0
@@ -51,7 +52,7 @@ def smooth_ap(query: Query, temperature: float) -> Any:
 
 
 def fast_ap(query: Query, num_bins: int) -> Any:
-    """Cakir et al. 2019, equations 8 to 11: soft histograms of the squared distances, then AP from their running sums."""
+    """Cakir et al. 2019: soft histograms of the squared distances, then AP from their running sums."""
     width = 4 / num_bins
     histogram, positive_histogram = [0.0] * (num_bins + 1), [0.0] * (num_bins + 1)
     for j in query.candidates:
@@ -197,7 +198,7 @@ def embedding(
     reduction: str = "mean",
     block_size: int | None = None,
 ) -> Any:
-    """`embedding_loss` of a loss, `embedding_metric` of a metric. `block_size` changes nothing, so it is not looked at."""
+    """`embedding_loss` of a loss, `embedding_metric` of a metric; `block_size` must change nothing."""
     batch = np.stack(embeddings, axis=1) if isinstance(embeddings, tuple) else np.asarray(embeddings)
     batch = batch.astype(np.promote_types(batch.dtype, np.float64))
     shape = batch.shape[:-1]

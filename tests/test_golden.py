@@ -1,4 +1,4 @@
-"""Values and gradients that published implementations computed, see golden/README.md: of every face, and of the oracle."""
+"""What published implementations computed (golden/README.md), against every face and against the oracle."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def check(
 
 
 def test_every_file_is_listed() -> None:
-    assert NAMES == sorted(path.stem for path in FOLDER.glob("*.npz"))
+    assert sorted(path.stem for path in FOLDER.glob("*.npz")) == NAMES
     assert len(NAMES) == 14
 
 
