@@ -1,1 +1,32 @@
-"""x"""
+"""Ranking losses for any array-API array: value and gradient in closed form, computed block by block.
+
+`import rankloss.torch` has the same names as differentiable losses of PyTorch.
+"""
+
+from rankloss._functions import (
+    embedding_loss,
+    embedding_loss_and_gradient,
+    embedding_metric,
+    score_loss,
+    score_loss_and_gradient,
+    score_metric,
+)
+from rankloss._metrics import AveragePrecision, AveragePrecisionAtR, RecallAtK, RPrecision
+from rankloss.objectives import Blockwise, FastAP, SmoothAP, SupCon
+
+__all__ = [
+    "AveragePrecision",
+    "AveragePrecisionAtR",
+    "Blockwise",
+    "FastAP",
+    "RPrecision",
+    "RecallAtK",
+    "SmoothAP",
+    "SupCon",
+    "embedding_loss",
+    "embedding_loss_and_gradient",
+    "embedding_metric",
+    "score_loss",
+    "score_loss_and_gradient",
+    "score_metric",
+]

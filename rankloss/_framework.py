@@ -1,0 +1,183 @@
+"""What the core asks of an array library, and how any array-API namespace answers.
+
+The formulas of this package are array-API calls. The few things that the standard lacks, or that frameworks
+do in ways of their own (loops, scatter-adds, writing in place), are methods here. A backend subclasses
+`Framework` and overrides what its framework does otherwise or, where it was measured, faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import array_api_compat
+
+Array = Any
+"""An array of the framework in use; the standard defines no type that all of them share."""
+
+
+class Framework:
+    """An array library, through its array-API namespace `xp`."""
+
+    block_elements = 1 << 20
+    """How many similarities a block of queries may hold; a block has this many over the gallery's length."""
+
+    least_rows = 32
+    """How many queries a block has at least, however long the gallery: fewer make slow matrix products."""
+
+    ranking_elements = 1 << 21
+    """How many (query, positive, item) triples are compared at a time."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    # -- what an array is
+
+    @property
+    def name(self) -> str:
+        """What users call the library, for messages."""
+        return str(self.xp.__name__).removeprefix("array_api_compat.")
+
+    def is_array(self, value: object) -> bool:
+        """Whether `value` is an array of this library."""
+        return array_api_compat.is_array_api_obj(value) and array_api_compat.array_namespace(value) is self.xp
+
+    # -- loops
+
+    def scan(
+        self,
+        step: Callable[[Any, tuple[Array, ...]], tuple[Any, tuple[Array, ...]]],
+        carry: Any,
+        rows: Sequence[Array],
+        block_size: int,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        """Apply `carry, outputs = step(carry, block)` to blocks of at most `block_size` rows.
+
+        `rows` are arrays of one length; a block is a slice of each. Returns the last carry and the outputs,
+        concatenated along their rows.
+        """
+        length = rows[0].shape[0]
+        pieces = []
+        for first in range(0, length, block_size):
+            last = min(first + block_size, length)
+            carry, outputs = step(carry, tuple(array[first:last, ...] for array in rows))
+            pieces.append(outputs)
+        return carry, tuple(self.xp.concat(parts, axis=0) for parts in zip(*pieces, strict=True))
+
+    def loop(self, count: Array | int, turn: Callable[[Any, Any], Any], carry: Any) -> Any:
+        """`for index in range(count): carry = turn(index, carry)`, where the count may be an array."""
+        for index in range(int(count)):
+            carry = turn(index, carry)
+        return carry
+
+    def choose(self, condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        """`yes() if condition else no()`; both give the same up to rounding, so a framework may always take `no`."""
+        return yes() if bool(condition) else no()
+
+    # -- what the standard lacks
+
+    def add_at(self, array: Array, index: Array, values: Array) -> Array:
+        """`array[row, index[row, k]] += values[row, k]` for every row and k, repeated indices included."""
+        xp = self.xp
+        width, count = array.shape[1], index.shape[1]
+        if width < count:  # a histogram: few places, many values
+            sums = [xp.sum(xp.where(index == place, values, 0), axis=1) for place in range(width)]
+            return array + xp.stack(sums, axis=1)
+        places = xp.arange(width, dtype=index.dtype, device=array_api_compat.device(index))[None, :]
+        for k in range(count):
+            array = array + xp.where(places == index[:, k : k + 1], values[:, k : k + 1], 0)
+        return array
+
+    def put(self, array: Array, index: Array, value: float) -> Array:
+        """`array[row, index[row]] = value` for every row whose index is not negative. May overwrite `array`."""
+        places = self.xp.arange(array.shape[1], dtype=index.dtype, device=array_api_compat.device(index))
+        return self.xp.where(places[None, :] == index[:, None], value, array)
+
+    def take_rows(self, array: Array, order: Array) -> Array:
+        """`array[order]` along the first axis."""
+        return self.xp.take(array, order, axis=0)
+
+    def window(self, first: Array, last: Array, width: int) -> tuple[int, int]:
+        """Bounds of a range of columns that holds every range [first[row], last[row]); (0, width) always does."""
+        if first.shape[0] == 0:
+            return 0, 0
+        return int(self.xp.min(first)), int(self.xp.max(last))
+
+    def add_columns(self, array: Array, first: int, values: Array) -> Array:
+        """`array[:, first : first + values.shape[1]] += values`. May overwrite `array`."""
+        if values.shape[1] == array.shape[1]:
+            array += values
+        else:
+            array[:, first : first + values.shape[1]] += values
+        return array
+
+    # -- what frameworks do faster in ways of their own
+
+    def add_product(self, total: Array, left: Array, right: Array) -> Array:
+        """`total + left.T @ right`. May overwrite `total`."""
+        total += left.T @ right
+        return total
+
+    def shares(self, items: Array, positives: Array) -> Array:
+        """items[q, 1, g] / (items[q, 1, g] + positives[q, p, 1]): σ of the differences of the logarithms."""
+        return items[:, None, :] / (items[:, None, :] + positives[:, :, None])
+
+    def sigmoid_of_differences(self, items: Array, positives: Array) -> Array:
+        """σ(items[q, 1, g] − positives[q, p, 1])."""
+        xp = self.xp
+        differences = items[:, None, :] - positives[:, :, None]
+        small = xp.exp(-xp.abs(differences))
+        large = 1 / (1 + small)
+        return xp.where(differences >= 0, large, small * large)
+
+    def sigmoid_slope(self, sigmoid: Array) -> Array:
+        """σ' = σ (1 − σ) from σ. May overwrite `sigmoid`."""
+        sigmoid *= 1 - sigmoid
+        return sigmoid
+
+    # -- blocks
+
+    def rows_a_block(self, queries: int, items: int) -> int:
+        """How many queries make a block when the user does not say."""
+        return max(1, min(queries, max(self.least_rows, self.block_elements // max(1, items))))
+
+    # -- labels
+
+    @property
+    def index_dtype(self) -> Any:
+        """The integers that index arrays and stand for labels."""
+        return self.xp.int64
+
+    def wraps(self, labels: Array) -> bool:
+        """Whether labels of this dtype may be too large for `index_dtype` and then become negative in it."""
+        return bool(self.xp.iinfo(labels.dtype).max > self.xp.iinfo(self.index_dtype).max)
+
+    def label_keys(self, *labels: Array) -> tuple[Array, ...]:
+        """Labels as `index_dtype`; two different ones of one dtype stay different."""
+        return tuple(self.xp.astype(array, self.index_dtype) for array in labels)
+
+    # -- types
+
+    def compute_dtype(self, dtype: Any) -> Any:
+        """The type in which scores and sums of embeddings of `dtype` are computed: float32 at least."""
+        return dtype if dtype == self.xp.float64 else self.xp.float32
+
+    def arange(self, count: int, like: Array) -> Array:
+        """0 … count − 1 in the type that indexes arrays, on the device of `like`."""
+        return self.xp.arange(count, dtype=self.index_dtype, device=array_api_compat.device(like))
+
+    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Zeros of the dtype and on the device of `like`."""
+        return self.xp.zeros(shape, dtype=like.dtype, device=array_api_compat.device(like))
+
+    def known(self, array: Array) -> Array | None:
+        """The array where its values can be read now without waiting for a device, else None."""
+        return array
+
+
+def framework_of(array: object, name: str) -> Framework:
+    """The plain array-API framework of an array; TypeError that names the argument if it is none."""
+    if not array_api_compat.is_array_api_obj(array):
+        kind = type(array)
+        raise TypeError(f"{name} must be an array (NumPy's or another array API's), found {kind.__qualname__}")
+    return Framework(array_api_compat.array_namespace(array))

@@ -1,0 +1,259 @@
+"""The pass over blocks of queries: the loss of a batch and its gradient, each block dropped as soon as it is used."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
+from rankloss._framework import Array, Framework
+from rankloss._relevance import (
+    MaskRelation,
+    Relation,
+    Relevance,
+    relation_of_labels,
+    relation_of_views,
+)
+from rankloss._rows import Rows, finite_or_nan
+
+Evaluate = Callable[[Framework, Array, Relevance, "Array | None"], "tuple[Array, Array | None]"]
+"""What to compute of a block: `RankingObjective.loss_and_gradient`, or a metric, which has no gradient."""
+
+
+class Result(NamedTuple):
+    """A reduced value, and its gradients by the queries and the gallery where they were wanted."""
+
+    value: Array
+    d_queries: Array | None = None
+    d_gallery: Array | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Queries, the gallery that they rank, and the order in which both are stored."""
+
+    queries: Array
+    gallery: Array
+    relation: Relation
+    order: Array | None = None
+    gallery_order: Array | None = None
+
+
+def embedding_pass(
+    framework: Framework,
+    evaluate: Evaluate,
+    batch: EmbeddingBatch,
+    num_blocks: int = 1,
+    gradient: tuple[bool, bool] = (False, False),
+) -> Result:
+    """The value of a batch of embeddings; `gradient`: by the embeddings, by the gallery.
+
+    Gradients have the shape of their arrays and the type in which scores are computed.
+    """
+    rows = Rows.of(framework, batch.embeddings, batch.normalize)
+    gallery = None if batch.gallery is None else Rows.of(framework, batch.gallery, batch.normalize)
+    parts = _parts(framework, batch, rows.array, None if gallery is None else gallery.array, num_blocks)
+    count = rows.array.shape[0]
+    weights = _weights(framework, batch.weights, (count,), rows.array)
+    has_positive = _concat(framework, [_unsorted(framework, p.relation.count > 0, p.order) for p in parts])
+    if not parts[0].relation.always and count:
+        _warn_without_positives(framework, has_positive)
+    factor = _factor(framework, batch.reduction, weights, has_positive)
+
+    wanted = (gradient[0], gradient[1] or (gradient[0] and gallery is None))
+    size = count // num_blocks
+    results = []
+    for number, part in enumerate(parts):
+        own_scale = (weights * factor)[number * size : (number + 1) * size] if any(wanted) else None
+        results.append(_part_pass(framework, evaluate, part, own_scale, wanted, batch.block_size))
+    losses = _concat(framework, [r.value for r in results])
+    value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, batch.query_shape)
+    if gallery is None:
+        if not wanted[0]:
+            return Result(value)
+        d_rows = _concat(framework, [r.d_queries + r.d_gallery for r in results])
+        return Result(value, rows.backward(d_rows, batch.embeddings.shape))
+    (result,) = results
+    return Result(
+        value,
+        rows.backward(result.d_queries, batch.embeddings.shape) if wanted[0] else None,
+        gallery.backward(result.d_gallery, batch.gallery.shape) if wanted[1] else None,
+    )
+
+
+def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, gradient: bool = False) -> Result:
+    """The value of a batch of scores, and its gradient by the scores in the type in which they are computed."""
+    xp = framework.xp
+    queries, items = batch.scores.shape
+    scores = finite_or_nan(framework, xp.astype(batch.scores, framework.compute_dtype(batch.scores.dtype)))
+    weights = _weights(framework, batch.weights, (queries,), scores)
+    relation = MaskRelation(framework, batch.relevant, batch.valid)
+    has_positive = relation.count > 0
+    if queries:
+        _warn_without_positives(framework, has_positive)
+    factor = _factor(framework, batch.reduction, weights, has_positive)
+    if scores.size == 0 if isinstance(scores.size, int) else queries * items == 0:
+        losses, d_scores = framework.zeros((queries,), scores), framework.zeros((queries, items), scores)
+    else:
+
+        def step(carry: None, block: tuple[Array, ...]) -> tuple[None, tuple[Array, ...]]:
+            block_scores, scale, *relation_rows = block
+            relevance = relation.of_block(tuple(relation_rows), block_scores)
+            losses, d_scores = evaluate(framework, block_scores, relevance, scale if gradient else None)
+            if d_scores is None:
+                return None, (losses,)
+            return None, (losses, relevance.hide(d_scores, 0.0))
+
+        outputs = framework.scan(
+            step, None, (scores, weights * factor, *relation.rows), framework.rows_a_block(queries, items)
+        )[1]
+        losses, d_scores = outputs if gradient else (outputs[0], None)
+    value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, (queries,))
+    return Result(value, d_scores if gradient else None)
+
+
+# -- parts
+
+
+def _parts(
+    framework: Framework, batch: EmbeddingBatch, queries: Array, gallery: Array | None, num_blocks: int
+) -> list[_Part]:
+    if gallery is not None:
+        return [_part_of_gallery(framework, batch, queries, gallery)]
+    size = queries.shape[0] // num_blocks
+    pieces = [slice(number * size, (number + 1) * size) for number in range(num_blocks)]
+    if batch.labels is None:
+        images, views = batch.query_shape
+        relation = relation_of_views(framework, images // num_blocks, views, queries, not batch.include_query)
+        return [_Part(queries[p, ...], queries[p, ...], relation) for p in pieces]
+    return [_part_of_labels(framework, batch.labels[p], queries[p, ...], batch.include_query) for p in pieces]
+
+
+def _part_of_labels(framework: Framework, labels: Array, rows: Array, include_query: bool) -> _Part:
+    (keys,) = framework.label_keys(labels)
+    order = framework.xp.argsort(keys)
+    keys = framework.take_rows(keys, order)
+    own = None if include_query else framework.arange(rows.shape[0], rows)
+    relation = relation_of_labels(framework, keys, keys, own)
+    rows = framework.take_rows(rows, order)
+    return _Part(rows, rows, relation, order, order)
+
+
+def _part_of_gallery(framework: Framework, batch: EmbeddingBatch, queries: Array, gallery: Array) -> _Part:
+    xp = framework.xp
+    if batch.relevant is not None:
+        return _Part(queries, gallery, MaskRelation(framework, batch.relevant))
+    # The queries are sorted too, so that the positives of a block of them lie close together.
+    keys, gallery_keys = framework.label_keys(batch.labels, batch.gallery_labels)
+    order, gallery_order = xp.argsort(keys), xp.argsort(gallery_keys)
+    keys = framework.take_rows(keys, order)
+    relation = relation_of_labels(framework, keys, framework.take_rows(gallery_keys, gallery_order), None)
+    if framework.wraps(batch.labels) != framework.wraps(batch.gallery_labels):
+        # The one wraps from 2^63 on to negative numbers, which the other's negative labels must not meet.
+        relation = replace(relation, last=xp.where(keys < 0, relation.first, relation.last))
+    return _Part(
+        framework.take_rows(queries, order), framework.take_rows(gallery, gallery_order), relation, order, gallery_order
+    )
+
+
+def _part_pass(
+    framework: Framework,
+    evaluate: Evaluate,
+    part: _Part,
+    scale: Array | None,
+    gradient: tuple[bool, bool],
+    block_size: int | None,
+) -> Result:
+    """Losses [q] of a part and the gradients by its rows, all in the order of the batch."""
+    queries, gallery = part.queries, part.gallery
+    if queries.shape[0] == 0 or gallery.shape[0] == 0:
+        return Result(
+            framework.zeros((queries.shape[0],), queries),
+            framework.xp.zeros_like(queries) if gradient[0] else None,
+            framework.xp.zeros_like(gallery) if gradient[1] else None,
+        )
+    if scale is not None and part.order is not None:
+        scale = framework.take_rows(scale, part.order)
+    scales = () if scale is None else (scale,)
+    step = partial(_step, framework, evaluate, part, gradient)
+    d_gallery, (losses, *d_queries) = framework.scan(
+        step,
+        framework.xp.zeros_like(gallery) if gradient[1] else None,
+        (queries, *scales, *part.relation.rows),
+        block_size or framework.rows_a_block(queries.shape[0], gallery.shape[0]),
+    )
+    return Result(
+        _unsorted(framework, losses, part.order),
+        _unsorted(framework, d_queries[0], part.order) if gradient[0] else None,
+        _unsorted(framework, d_gallery, part.gallery_order) if gradient[1] else None,
+    )
+
+
+def _step(
+    framework: Framework,
+    evaluate: Evaluate,
+    part: _Part,
+    gradient: tuple[bool, bool],
+    d_gallery: Array | None,
+    block: tuple[Array, ...],
+) -> tuple[Array | None, tuple[Array, ...]]:
+    """One block of queries: the heart of the package."""
+    queries, *rest = block
+    scale = rest.pop(0) if any(gradient) else None
+    scores = queries @ part.gallery.T
+    relevance = part.relation.of_block(tuple(rest), scores)
+    losses, d_scores = evaluate(framework, scores, relevance, scale)
+    if gradient[1]:
+        d_gallery = framework.add_product(d_gallery, d_scores, queries)
+    return d_gallery, (losses, d_scores @ part.gallery) if gradient[0] else (losses,)
+
+
+# -- reduction
+
+
+def _weights(framework: Framework, weights: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+    if weights is None:
+        return framework.zeros(shape, like) + 1
+    return framework.xp.reshape(framework.xp.astype(weights, like.dtype), shape)
+
+
+def _factor(framework: Framework, reduction: Reduction, weights: Array, has_positive: Array) -> Array:
+    """What a query's weighted loss is multiplied with: 1, or for "mean" one over the sum of the weights."""
+    xp = framework.xp
+    if reduction != "mean":
+        return xp.ones_like(weights)
+    total = xp.sum(xp.where(has_positive, weights, 0))
+    return xp.zeros_like(weights) + xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))
+
+
+def _reduce(
+    framework: Framework,
+    reduction: Reduction,
+    losses: Array,
+    weights: Array,
+    factor: Array,
+    has_positive: Array,
+    shape: tuple[int, ...],
+) -> Array:
+    xp = framework.xp
+    losses = xp.where(has_positive, losses * weights * factor, 0)
+    return xp.reshape(losses, shape) if reduction == "none" else xp.sum(losses)
+
+
+def _warn_without_positives(framework: Framework, has_positive: Array) -> None:
+    known = framework.known(has_positive)
+    if known is not None and not bool(framework.xp.any(known)):
+        warnings.warn(
+            "no query of the batch has a positive: the loss and its gradient are 0", UserWarning, stacklevel=2
+        )
+
+
+def _unsorted(framework: Framework, array: Array, order: Array | None) -> Array:
+    return array if order is None else framework.take_rows(array, framework.xp.argsort(order))
+
+
+def _concat(framework: Framework, arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else framework.xp.concat(arrays, axis=0)

@@ -1,0 +1,118 @@
+"""Losses that are a mean over positives of a function of their smooth ranks: value and gradient, blockwise.
+
+The smooth rank of a positive i among the candidates V, and among the positives P, of a query is
+
+    R_i = 1 + Σ_{j∈V, j≠i} σ((s_j − s_i)/τ),    R⁺_i = 1 + Σ_{j∈P, j≠i} σ((s_j − s_i)/τ).
+
+An objective gives f(R, R⁺) with its partial derivatives; everything else is here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rankloss._framework import Array, Framework
+from rankloss._relevance import Relevance
+
+OfRanks = Callable[[Array, Array], tuple[Array, Array, Array]]
+"""(rank, rank among the positives) → (f, ∂f/∂rank, ∂f/∂rank among the positives), elementwise."""
+
+
+def rank_loss_and_gradient(
+    framework: Framework,
+    of_ranks: OfRanks,
+    temperature: float,
+    scores: Array,
+    relevance: Relevance,
+    scale: Array | None,
+) -> tuple[Array, Array | None]:
+    """Mean of f(R_i, R⁺_i) over the positives of each query [q], and its gradient times `scale[q]`, or None."""
+    xp = framework.xp
+    exponents, spread = _centred(framework, scores, relevance, temperature)
+    # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
+    # triple. Clipping the exponents at ±limit changes nothing beyond rounding while every positive stays
+    # `margin` inside the limit, where σ is within rounding of 0 or 1.
+    limit, margin = (700.0, 40.0) if scores.dtype == xp.float64 else (80.0, 18.0)
+
+    def by_shares() -> tuple[Array, Array | None]:
+        items = relevance.hide(xp.exp(xp.clip(exponents, -limit, limit)), 0.0)
+        return _over_positives(framework, of_ranks, temperature, framework.shares, items, 1.0, relevance, scale)
+
+    def by_sigmoid() -> tuple[Array, Array | None]:
+        items = relevance.hide(exponents, -float("inf"))
+        sigmoid = framework.sigmoid_of_differences
+        return _over_positives(framework, of_ranks, temperature, sigmoid, items, 0.0, relevance, scale)
+
+    losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
+    return losses, d_scores
+
+
+def _centred(
+    framework: Framework, scores: Array, relevance: Relevance, temperature: float
+) -> tuple[Array, Array]:
+    """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ."""
+    xp = framework.xp
+    first, last = relevance.window
+    some = relevance.has_positive[:, None]
+    if first == last:
+        return xp.zeros_like(scores), framework.zeros((1, 1), scores)
+    within = scores[:, first:last]
+    inf = float("inf")
+    highest = xp.max(xp.where(relevance.positives, within, -inf), axis=1, keepdims=True)
+    lowest = xp.min(xp.where(relevance.positives, within, inf), axis=1, keepdims=True)
+    highest, lowest = xp.where(some, highest, 0), xp.where(some, lowest, 0)
+    centre = lowest + (highest - lowest) / 2
+    exponents = (scores - centre) * (1 / temperature)
+    if not relevance.always:  # a query without a positive has no loss, whatever its scores
+        exponents = xp.where(some, exponents, 0)
+    return exponents, (highest - lowest) / temperature
+
+
+def _over_positives(
+    framework: Framework,
+    of_ranks: OfRanks,
+    temperature: float,
+    sigmoid_of: Callable[[Array, Array], Array],
+    items: Array,
+    neutral: float,
+    relevance: Relevance,
+    scale: Array | None,
+) -> tuple[Array, Array | None]:
+    """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ [q, p, g] of their differences."""
+    xp = framework.xp
+    first, last = relevance.window
+    queries, width = items.shape
+    share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[:, None]
+    weight = None if scale is None else share * (1 / temperature) * scale[:, None]
+    is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
+    chunk = max(1, framework.ranking_elements // max(1, queries * width))
+    turns = relevance.turns
+    if isinstance(turns, int):
+        chunk = min(chunk, max(1, turns))
+
+    def turn(number: Array | int, carry: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
+        losses, d_scores = carry
+        places, real = relevance.places(number * chunk, chunk)
+        positives = xp.where(real, xp.take_along_axis(items, places, axis=1), neutral)
+        sigmoid = sigmoid_of(items, positives)
+        # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
+        rank = xp.sum(sigmoid, axis=2) + 0.5
+        rank_among_positives = xp.sum(sigmoid[:, :, first:last] * is_positive, axis=2) + 0.5
+        value, d_rank, d_rank_among = of_ranks(rank, rank_among_positives)
+        losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
+        if weight is None:
+            return losses, None
+        d_rank = xp.where(real, d_rank, 0) * weight
+        d_rank_among = xp.where(real, d_rank_among, 0) * weight
+        # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
+        slope = framework.sigmoid_slope(sigmoid)
+        slope_of_positives = slope[:, :, first:last] * is_positive
+        d_own = d_rank * xp.sum(slope, axis=2) + d_rank_among * xp.sum(slope_of_positives, axis=2)
+        d_scores = d_scores + (d_rank[:, None, :] @ slope)[:, 0, :]
+        d_scores = framework.add_columns(d_scores, first, (d_rank_among[:, None, :] @ slope_of_positives)[:, 0, :])
+        return losses, framework.add_at(d_scores, places, -d_own)
+
+    count = -(-turns // chunk) if isinstance(turns, int) else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
+    start = (framework.zeros((queries, 1), items), None if scale is None else xp.zeros_like(items))
+    losses, d_scores = framework.loop(count, turn, start)
+    return losses[:, 0], d_scores

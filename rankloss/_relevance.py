@@ -1,0 +1,231 @@
+"""Which items a query ranks, and which of them are its positives.
+
+Over the whole batch a `Relation` says it with a few numbers a query: the positives of a query are a slice of a
+gallery sorted by label. For a block of queries it becomes a `Relevance`, which objectives read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from rankloss._framework import Array, Framework
+
+
+class Relevance(Protocol):
+    """The candidates and positives of a block of queries [q, g].
+
+    Attributes:
+        count: [q] number of positives, in the scores' dtype.
+        has_positive: [q] boolean.
+        always: whether every query is known to have a positive.
+        turns: how many positives a query has at most; an array where it is known only at run time.
+        window: (first, last) bounds of the columns in which all positives of the block lie.
+        positives: boolean, [q, last − first]: the positives among the columns of the window.
+    """
+
+    count: Array
+    has_positive: Array
+    always: bool
+    turns: Array | int
+    window: tuple[int, int]
+    positives: Array
+
+    def hide(self, array: Array, value: float) -> Array:
+        """`value` in place of what belongs to an item that is no candidate. May overwrite `array` [q, g]."""
+
+    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
+        """Columns [q, width] of positives number first, first + 1, … and whether there is such a positive.
+
+        Where there is none the column is any valid one.
+        """
+
+
+@dataclass(frozen=True)
+class SliceRelevance:
+    """Positives are the columns [first, last) less the query's own; all else but its own is a candidate."""
+
+    framework: Framework
+    width: int
+    first: Array
+    last: Array
+    own: Array | None
+    count: Array
+    always: bool
+    most: int | None
+
+    @cached_property
+    def has_positive(self) -> Array:
+        return self.count > 0
+
+    @property
+    def turns(self) -> Array | int:
+        return self.framework.xp.max(self.count) if self.most is None else self.most
+
+    @cached_property
+    def window(self) -> tuple[int, int]:
+        return self.framework.window(self.first, self.last, self.width)
+
+    @cached_property
+    def positives(self) -> Array:
+        start, stop = self.window
+        columns = self.framework.arange(stop - start, self.first)[None, :] + start
+        inside = (columns >= self.first[:, None]) & (columns < self.last[:, None])
+        return inside if self.own is None else inside & (columns != self.own[:, None])
+
+    def hide(self, array: Array, value: float) -> Array:
+        return array if self.own is None else self.framework.put(array, self.own, value)
+
+    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
+        xp = self.framework.xp
+        columns = self.first[:, None] + self.framework.arange(width, self.first)[None, :] + first
+        if self.own is not None:  # step over the query itself, which lies within its own slice
+            columns = xp.where(columns >= self.own[:, None], columns + 1, columns)
+        real = columns < self.last[:, None]
+        return xp.where(real, columns, 0), real
+
+
+@dataclass(frozen=True)
+class MaskRelevance:
+    """Positives and candidates by boolean masks [q, g]; `candidates` None: all are."""
+
+    framework: Framework
+    positives: Array
+    candidates: Array | None
+    count: Array
+
+    always = False
+
+    @cached_property
+    def has_positive(self) -> Array:
+        return self.count > 0
+
+    @property
+    def turns(self) -> Array:
+        return self.framework.xp.max(self.count)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        return 0, self.positives.shape[1]
+
+    def hide(self, array: Array, value: float) -> Array:
+        return array if self.candidates is None else self.framework.xp.where(self.candidates, array, value)
+
+    @cached_property
+    def _running_count(self) -> Array:
+        xp = self.framework.xp
+        return xp.cumulative_sum(xp.astype(xp.reshape(self.positives, (-1,)), self.framework.index_dtype))
+
+    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
+        # The k-th positive of a row is where the running count over the flattened mask first reaches the count
+        # before the row plus k + 1: one binary search, no sort.
+        xp, framework = self.framework.xp, self.framework
+        rows, columns = self.positives.shape
+        number = framework.arange(width, self.positives)[None, :] + first
+        real = number < self.count[:, None]
+        row_totals = self._running_count[columns - 1 :: columns]
+        before = row_totals - xp.astype(self.count, row_totals.dtype)
+        wanted = xp.reshape(before[:, None] + number + 1, (-1,))
+        flat = xp.reshape(xp.searchsorted(self._running_count, wanted), (rows, width))
+        return xp.where(real, flat - columns * framework.arange(rows, flat)[:, None], 0), real
+
+
+class Relation(Protocol):
+    """Which items of a gallery are candidates and positives of each query of a batch.
+
+    Attributes:
+        rows: arrays with one row a query, which `of_block` receives in slices.
+        count: [queries] number of positives.
+        always: whether every query is known to have a positive.
+    """
+
+    rows: tuple[Array, ...]
+    count: Array
+    always: bool
+
+    def of_block(self, rows: tuple[Array, ...], like: Array) -> Relevance:
+        """The relevance of a block of queries, in the dtype of their scores `like` [q, g]."""
+
+
+@dataclass(frozen=True)
+class SliceRelation:
+    """The positives of query a are the gallery's rows [first[a], last[a]), less row own[a]."""
+
+    framework: Framework
+    width: int
+    first: Array
+    last: Array
+    own: Array | None
+    always: bool = False
+    most: int | None = None
+
+    @cached_property
+    def count(self) -> Array:
+        count = self.last - self.first
+        return count if self.own is None else count - 1
+
+    @property
+    def rows(self) -> tuple[Array, ...]:
+        return (self.first, self.last) if self.own is None else (self.first, self.last, self.own)
+
+    def of_block(self, rows: tuple[Array, ...], like: Array) -> Relevance:
+        first, last, own = rows if len(rows) == 3 else (*rows, None)
+        count = last - first if own is None else self.framework.xp.where(last > first, last - first - 1, 0)
+        count = self.framework.xp.astype(count, like.dtype)
+        return SliceRelevance(self.framework, self.width, first, last, own, count, self.always, self.most)
+
+
+@dataclass(frozen=True)
+class MaskRelation:
+    """The positives of query a are the items i with relevant[a, i]; its candidates those with valid[a, i]."""
+
+    framework: Framework
+    relevant: Array
+    valid: Array | None = None
+
+    always = False
+
+    @cached_property
+    def count(self) -> Array:
+        return self.framework.xp.count_nonzero(self._positives(self.relevant, self.valid), axis=1)
+
+    @staticmethod
+    def _positives(relevant: Array, valid: Array | None) -> Array:
+        return relevant if valid is None else relevant & valid
+
+    @property
+    def rows(self) -> tuple[Array, ...]:
+        return (self.relevant,) if self.valid is None else (self.relevant, self.valid)
+
+    def of_block(self, rows: tuple[Array, ...], like: Array) -> Relevance:
+        relevant, valid = rows if len(rows) == 2 else (*rows, None)
+        xp = self.framework.xp
+        positives = self._positives(relevant, valid)
+        count = xp.sum(xp.astype(positives, like.dtype), axis=1)
+        return MaskRelevance(self.framework, positives, valid, count)
+
+
+def relation_of_views(framework: Framework, images: int, views: int, like: Array, exclude_query: bool) -> Relation:
+    """Views of an image, stored one after another, are each other's positives."""
+    own = framework.arange(images * views, like)
+    first = own - own % views
+    return SliceRelation(
+        framework,
+        width=images * views,
+        first=first,
+        last=first + views,
+        own=own if exclude_query else None,
+        always=views > 1 or not exclude_query,
+        most=views - 1 if exclude_query else views,
+    )
+
+
+def relation_of_labels(
+    framework: Framework, labels: Array, sorted_labels: Array, own: Array | None
+) -> SliceRelation:
+    """Queries with `labels` against a gallery sorted by label; `own` is each query's place there, or None."""
+    xp = framework.xp
+    first = xp.searchsorted(sorted_labels, labels, side="left")
+    last = xp.searchsorted(sorted_labels, labels, side="right")
+    return SliceRelation(framework, sorted_labels.shape[0], first, last, own)

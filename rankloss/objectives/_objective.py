@@ -1,0 +1,39 @@
+"""What an objective is to the rest of the package."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from rankloss._framework import Array, Framework
+from rankloss._relevance import Relevance
+
+
+@runtime_checkable
+class RankingObjective(Protocol):
+    """A loss of a query by the scores of its candidates: hashable options, value and gradient in closed form.
+
+    CONTRIBUTING.md shows how to write one.
+    """
+
+    def loss_and_gradient(
+        self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
+    ) -> tuple[Array, Array | None]:
+        """Losses of the queries of a block, and their gradient by the scores.
+
+        Args:
+            framework: supplies the array namespace `xp`, loops and scatter-adds.
+            scores: [q, g]. May be overwritten. Where an item is no candidate, anything may stand.
+            relevance: the candidates and positives.
+            scale: [q] factor of each query's gradient, or None where no gradient is wanted.
+
+        Returns:
+            Losses [q], 0 for a query without a positive, and d losses[q] / d scores[q, g] · scale[q], or None.
+        """
+        ...
+
+
+def check_objective(objective: object, name: str) -> None:
+    """Raise TypeError unless `objective` is one."""
+    if isinstance(objective, type) or not isinstance(objective, RankingObjective):
+        hint = f", did you mean {objective.__name__}()" if isinstance(objective, type) else ""
+        raise TypeError(f"{name} must be an objective such as SmoothAP(), found {objective!r}{hint}")
