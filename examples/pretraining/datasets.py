@@ -1,8 +1,8 @@
 """The data sets of the pretraining examples: one interface, and what each name stands for.
 
-`load("fashion-mnist", root)` gives the pictures to pretrain on and the labelled ones to judge the encoder with.
-Pictures are uint8 `[pictures, height, width, channels]`, a NumPy array where they fit in memory and otherwise
-`DecodedImages`, which is indexed in the same way and decodes what it is asked for.
+`load("fashion-mnist", root)` gives the pictures to pretrain on and the labelled ones to judge the encoder
+with. Pictures are uint8 `[pictures, height, width, channels]`, a NumPy array where they fit in memory and
+otherwise `DecodedImages`, which is indexed in the same way and decodes what it is asked for.
 """
 
 import contextlib
@@ -27,28 +27,29 @@ class DecodedImages:
     """Pictures that are decoded when they are asked for, indexed like an array `[pictures, size, size, 3]`.
 
     The whole picture is resized to a square: nothing at the edge of a scene is cut off, and the random crops
-    of the views change the aspect ratio anyway. `dataset[i][0]` is a PIL image, as torchvision's data sets give.
+    of the views change the aspect ratio anyway. `dataset[i][0]` is a PIL image, as torchvision's are.
     """
 
-    def __init__(self, dataset: Any, size: int) -> None:
+    def __init__(self, dataset: Any, size: int, count: int | None = None) -> None:
         self._dataset = dataset
         self.size = size
+        self._count = len(dataset) if count is None else count
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._count
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         return len(self), self.size, self.size, 3
 
-    def resized(self, size: int) -> "DecodedImages":
-        """The same pictures at another size."""
-        return DecodedImages(self._dataset, size)
+    def first(self, count: int) -> "DecodedImages":
+        """The first so many pictures."""
+        return DecodedImages(self._dataset, self.size, min(count, len(self)))
 
     def __getitem__(
         self, index: int | np.integer[Any] | slice | Sequence[int] | NDArray[Any]
     ) -> NDArray[np.uint8]:
-        """`images[3]` is `[size, size, 3]`; `images[2:9]` and `images[array]` are `[pictures, size, size, 3]`."""
+        """Decode: `images[3]` is `[size, size, 3]`; `images[2:9]` and `images[array]` have an axis more."""
         if isinstance(index, (int, np.integer)):
             return self._decode(int(index))
         chosen = np.arange(len(self))[index]
@@ -85,7 +86,7 @@ class EvaluationSplits:
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """Pictures to pretrain on, without labels, and the splits to evaluate with (None where there is no test data).
+    """Pictures to pretrain on, without labels, and the splits to evaluate with (None without test data).
 
     `image_size` is the side in pixels of what the encoder sees. The stored pictures may be larger.
     """
@@ -141,8 +142,8 @@ def _fashion_mnist(root: Path | None, image_size: int | None, download: bool) ->
     folder = next(filter(_has_fashion_mnist, _fashion_mnist_folders(root)), None)
     if folder is None:
         raise DataError(
-            "Fashion-MNIST is missing: install the Debian package dataset-fashion-mnist, or give --download, or put "
-            f"its four idx .gz files (train-images-idx3-ubyte.gz, ...) into {root}"
+            "Fashion-MNIST is missing: install the Debian package dataset-fashion-mnist, or give --download, "
+            f"or put its four idx .gz files (train-images-idx3-ubyte.gz, ...) into {root}"
         )
     try:
         images, labels = read_idx_pair(folder, "train")
@@ -172,8 +173,8 @@ def _stl10(root: Path | None, image_size: int | None, download: bool) -> Pretrai
         unlabeled, train, test = (STL10(str(root), split=split) for split in ("unlabeled", "train", "test"))
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(
-            f"STL10 is missing from {root} or damaged: give --download, or unpack stl10_binary.tar.gz from "
-            f"https://cs.stanford.edu/~acoates/stl10 there, so that {root / STL10.base_folder} holds its .bin files"
+            f"STL10 is missing from {root} or damaged: give --download, or unpack stl10_binary.tar.gz of "
+            f"https://cs.stanford.edu/~acoates/stl10 so that {root / STL10.base_folder} holds its .bin files"
         ) from error
     images, train_images, test_images = (np.moveaxis(split.data, 1, 3) for split in (unlabeled, train, test))
     train_labels, test_labels = (np.asarray(split.labels, np.int64) for split in (train, test))
@@ -203,8 +204,8 @@ def _coco_split(root: Path, split: str) -> tuple[Any, NDArray[np.bool_], tuple[s
     folder, annotations = root / split, root / "annotations" / f"instances_{split}.json"
     if not folder.is_dir() or not annotations.is_file():
         raise DataError(
-            f"COCO is missing: download {split}.zip and annotations_trainval2017.zip from https://cocodataset.org "
-            f"and unpack them in {root}, so that {folder} and {annotations} are there"
+            f"COCO is missing: unpack {split}.zip and annotations_trainval2017.zip of "
+            f"https://cocodataset.org so that {folder} and {annotations} are there"
         )
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it is doing

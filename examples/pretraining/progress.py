@@ -1,0 +1,101 @@
+"""What a run shows and records of its course: a progress bar, curves.csv, and TensorBoard's log.
+
+curves.csv is the record. TensorBoard's log is made from it, so that a resumed run, which goes back to its
+last checkpoint, holds no step twice in either.
+"""
+
+import csv
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tensorboard.summary import Writer
+from tqdm import tqdm
+
+CURVES = "curves.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of the curves; `map` is None where it was not measured."""
+
+    step: int
+    seconds: float
+    loss: float
+    map: float | None
+    views_per_second: float
+    learning_rate: float
+
+
+def read_curves(run_folder: Path) -> list[Row]:
+    """The rows of the run's curves.csv, none without the file; a line cut off by a crash is left out."""
+    path = run_folder / CURVES
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        cells = [row for row in csv.DictReader(file) if None not in row.values() and row["learning_rate"]]
+    return [
+        Row(
+            int(row["step"]),
+            float(row["seconds"]),
+            float(row["loss"]),
+            float(row["map"]) if row["map"] else None,
+            float(row["views_per_second"]),
+            float(row["learning_rate"]),
+        )
+        for row in cells
+    ]
+
+
+class Progress:
+    """Context that shows and records a run from `first_step` on, keeping only the earlier steps' records."""
+
+    def __init__(self, run_folder: Path, first_step: int, steps: int, title: str, *, shown: bool) -> None:
+        kept = [row for row in read_curves(run_folder) if row.step < first_step]
+        self.seconds_before = kept[-1].seconds if kept else 0.0
+        self._curves = (run_folder / CURVES).open("w", newline="")
+        self._table = csv.DictWriter(self._curves, [field.name for field in dataclasses.fields(Row)])
+        self._table.writeheader()
+        shutil.rmtree(run_folder / "tensorboard", ignore_errors=True)
+        self._tensorboard = Writer(str(run_folder / "tensorboard"))
+        self._bar = tqdm(
+            total=steps, initial=first_step - 1, desc=title, unit="step", disable=not shown, mininterval=0.5
+        )
+        self._map: float | None = None
+        for row in kept:
+            self._write(row)
+        self._flush()
+
+    def record(self, row: Row) -> None:
+        """Add a step to the records and to the bar."""
+        self._write(row)
+        self._flush()
+        self._map = self._map if row.map is None else row.map
+        shown = {"loss": f"{row.loss:.4f}", "views/s": f"{row.views_per_second:,.0f}"}
+        if self._map is not None:
+            shown["mAP"] = f"{self._map:.3f}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+
+    def _write(self, row: Row) -> None:
+        self._table.writerow(dataclasses.asdict(row))
+        for name, value in dataclasses.asdict(row).items():
+            if name != "step" and value is not None:
+                self._tensorboard.add_scalar(f"pretraining/{name}", value, row.step)
+
+    def _flush(self) -> None:
+        self._curves.flush()
+        self._tensorboard.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._curves.close()
+        self._tensorboard.close()
