@@ -81,7 +81,7 @@ def relevant_options(rng: np.random.Generator, count: int, items: int) -> dict[s
 
 
 def numbers_of_blocks(count: int, partner: int) -> list[int]:
-    """Into how many equal blocks `count` can be cut, with the first item and its partner in the first block."""
+    """Into how many equal blocks `count` can be cut, the first item and its partner staying together."""
     return [blocks for blocks in range(1, count + 1) if count % blocks == 0 and partner < count // blocks]
 
 
