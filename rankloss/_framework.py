@@ -70,6 +70,10 @@ class Framework:
             carry = turn(index, carry)
         return carry
 
+    def most(self, counts: Array) -> Array | int:
+        """The largest of some counts: a number, or an array where a loop can run so many times."""
+        return int(self.xp.max(counts)) if counts.shape[0] else 0
+
     def choose(self, condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
         """`yes() if condition else no()`; both give the same up to rounding, so a framework may always take `no`."""
         return yes() if bool(condition) else no()
@@ -77,7 +81,10 @@ class Framework:
     # -- what the standard lacks
 
     def add_at(self, array: Array, index: Array, values: Array) -> Array:
-        """`array[row, index[row, k]] += values[row, k]` for every row and k, repeated indices included."""
+        """`array[row, index[row, k]] += values[row, k]` for every row and k, repeated indices included.
+
+        May overwrite `array`.
+        """
         xp = self.xp
         width, count = array.shape[1], index.shape[1]
         if width < count:  # a histogram: few places, many values
@@ -87,6 +94,10 @@ class Framework:
         for k in range(count):
             array = array + xp.where(places == index[:, k : k + 1], values[:, k : k + 1], 0)
         return array
+
+    def take_along(self, array: Array, index: Array) -> Array:
+        """`array[row, index[row, k]]` for every row and k."""
+        return self.xp.take_along_axis(array, index, axis=1)
 
     def put(self, array: Array, index: Array, value: float) -> Array:
         """`array[row, index[row]] = value` for every row whose index is not negative. May overwrite `array`."""
@@ -118,6 +129,15 @@ class Framework:
         total += left.T @ right
         return total
 
+    def add_weighted(self, total: Array, weights: Array, array: Array) -> Array:
+        """`total[q, g] + Σ_p weights[q, p] array[q, p, g]`. May overwrite `total`."""
+        total += (weights[:, None, :] @ array)[:, 0, :]
+        return total
+
+    def clipped_exp(self, exponents: Array, limit: float) -> Array:
+        """exp of exponents clipped to ±limit. May overwrite `exponents`."""
+        return self.xp.exp(self.xp.clip(exponents, -limit, limit))
+
     def shares(self, items: Array, positives: Array) -> Array:
         """items[q, 1, g] / (items[q, 1, g] + positives[q, p, 1]): σ of the differences of the logarithms."""
         return items[:, None, :] / (items[:, None, :] + positives[:, :, None])
@@ -134,6 +154,10 @@ class Framework:
         """σ' = σ (1 − σ) from σ. May overwrite `sigmoid`."""
         sigmoid *= 1 - sigmoid
         return sigmoid
+
+    def to_index(self, array: Array) -> Array:
+        """Whole numbers as integers that index arrays, 0 for NaN."""
+        return self.xp.astype(self.xp.where(array == array, array, 0), self.index_dtype)
 
     # -- blocks
 

@@ -136,11 +136,11 @@ def evaluate_metric(
 def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Ranking:
     xp = framework.xp
     order = xp.argsort(scores, axis=1, descending=True)
-    scores = xp.take_along_axis(scores, order, axis=1)
+    scores = framework.take_along(scores, order)
     positive = framework.add_columns(
         xp.zeros_like(scores), relevance.window[0], xp.astype(relevance.positives, scores.dtype)
     )
-    positive = xp.take_along_axis(positive, order, axis=1)
+    positive = framework.take_along(positive, order)
     hits = xp.cumulative_sum(positive, axis=1)
     # Tied items share the place of the last of them: the next place, from their own on, after which scores fall.
     places = framework.arange(scores.shape[1], scores)[None, :] + 0 * order
@@ -148,7 +148,7 @@ def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Rank
     last = _least_to_the_right(framework, xp.where(falls, places, scores.shape[1] - 1))
     rank = xp.astype(last + 1, scores.dtype)
     count = xp.where(relevance.has_positive, relevance.count, 1)[:, None]
-    return _Ranking(positive, rank, xp.take_along_axis(hits, last, axis=1) / rank, count)
+    return _Ranking(positive, rank, framework.take_along(hits, last) / rank, count)
 
 
 def _least_to_the_right(framework: Framework, array: Array) -> Array:

@@ -35,7 +35,7 @@ def rank_loss_and_gradient(
     limit, margin = (700.0, 40.0) if scores.dtype == xp.float64 else (80.0, 18.0)
 
     def by_shares() -> tuple[Array, Array | None]:
-        items = relevance.hide(xp.exp(xp.clip(exponents, -limit, limit)), 0.0)
+        items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)
         return _over_positives(framework, of_ranks, temperature, framework.shares, items, 1.0, relevance, scale)
 
     def by_sigmoid() -> tuple[Array, Array | None]:
@@ -62,7 +62,9 @@ def _centred(
     lowest = xp.min(xp.where(relevance.positives, within, inf), axis=1, keepdims=True)
     highest, lowest = xp.where(some, highest, 0), xp.where(some, lowest, 0)
     centre = lowest + (highest - lowest) / 2
-    exponents = (scores - centre) * (1 / temperature)
+    exponents = scores
+    exponents -= centre
+    exponents *= 1 / temperature
     if not relevance.always:  # a query without a positive has no loss, whatever its scores
         exponents = xp.where(some, exponents, 0)
     return exponents, (highest - lowest) / temperature
@@ -85,15 +87,15 @@ def _over_positives(
     share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[:, None]
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
-    chunk = max(1, framework.ranking_elements // max(1, queries * width))
     turns = relevance.turns
+    chunk = max(1, min(framework.ranking_elements // max(1, queries * width), width))
     if isinstance(turns, int):
-        chunk = min(chunk, max(1, turns))
+        chunk = max(1, min(chunk, turns))
 
     def turn(number: Array | int, carry: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
         losses, d_scores = carry
         places, real = relevance.places(number * chunk, chunk)
-        positives = xp.where(real, xp.take_along_axis(items, places, axis=1), neutral)
+        positives = xp.where(real, framework.take_along(items, places), neutral)
         sigmoid = sigmoid_of(items, positives)
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
         rank = xp.sum(sigmoid, axis=2) + 0.5
@@ -108,7 +110,7 @@ def _over_positives(
         slope = framework.sigmoid_slope(sigmoid)
         slope_of_positives = slope[:, :, first:last] * is_positive
         d_own = d_rank * xp.sum(slope, axis=2) + d_rank_among * xp.sum(slope_of_positives, axis=2)
-        d_scores = d_scores + (d_rank[:, None, :] @ slope)[:, 0, :]
+        d_scores = framework.add_weighted(d_scores, d_rank, slope)
         d_scores = framework.add_columns(d_scores, first, (d_rank_among[:, None, :] @ slope_of_positives)[:, 0, :])
         return losses, framework.add_at(d_scores, places, -d_own)
 

@@ -61,7 +61,7 @@ class SliceRelevance:
 
     @property
     def turns(self) -> Array | int:
-        return self.framework.xp.max(self.count) if self.most is None else self.most
+        return self.framework.most(self.count) if self.most is None else self.most
 
     @cached_property
     def window(self) -> tuple[int, int]:
@@ -102,8 +102,8 @@ class MaskRelevance:
         return self.count > 0
 
     @property
-    def turns(self) -> Array:
-        return self.framework.xp.max(self.count)
+    def turns(self) -> Array | int:
+        return self.framework.most(self.count)
 
     @property
     def window(self) -> tuple[int, int]:
@@ -123,9 +123,10 @@ class MaskRelevance:
         xp, framework = self.framework.xp, self.framework
         rows, columns = self.positives.shape
         number = framework.arange(width, self.positives)[None, :] + first
-        real = number < self.count[:, None]
-        row_totals = self._running_count[columns - 1 :: columns]
-        before = row_totals - xp.astype(self.count, row_totals.dtype)
+        totals = self._running_count[columns - 1 :: columns]
+        count = xp.astype(self.count, totals.dtype)
+        real = number < count[:, None]
+        before = totals - count
         wanted = xp.reshape(before[:, None] + number + 1, (-1,))
         flat = xp.reshape(xp.searchsorted(self._running_count, wanted), (rows, width))
         return xp.where(real, flat - columns * framework.arange(rows, flat)[:, None], 0), real

@@ -51,18 +51,21 @@ class FastAP:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
         xp, bins = framework.xp, int(self.num_bins)
         first, last = relevance.window
-        # With y = d·B/4 in [0, B], an item between the nodes k and k + 1 adds k + 1 − y to H_k and 1 to all
-        # later ones, so that one scatter of each gives the running sums without any h.
-        distance = xp.clip((1 - scores) * (bins / 2), 0, bins)
-        index = xp.astype(xp.where(distance > 0, xp.ceil(distance) - 1, 0), framework.index_dtype)
-        ramp = relevance.hide((1 + xp.astype(index, scores.dtype)) - distance, 0.0)
-        one = relevance.hide(xp.ones_like(scores), 0.0)
-        is_positive = xp.astype(relevance.positives, scores.dtype)
+        # y = d·B/4 lies in [0, B]. An item with k − 1 < y ≤ k adds k − y to H_{k−1} and 1 to H_k and all later
+        # ones, so that a scatter of each at k gives the running sums without any h. Items at or beyond the ends
+        # have places of their own, k = 0 and k = B + 1, for they have no gradient.
+        y = scores
+        y -= 1
+        y *= -bins / 2
+        y = xp.clip(y, 0.0, float(bins))
+        upper = xp.ceil(xp.where(y >= bins, float(bins + 1), y))
+        index = framework.to_index(upper)
+        ramp = relevance.hide(upper - y, 0.0)
+        one = relevance.hide(xp.ones_like(ramp), 0.0)
+        is_positive = xp.astype(relevance.positives, ramp.dtype)
         within = slice(first, last)
         total = self._running(framework, index, ramp, one)
-        positive = self._running(
-            framework, index[:, within], xp.where(relevance.positives, ramp[:, within], 0), is_positive
-        )
+        positive = self._running(framework, index[:, within], ramp[:, within] * is_positive, is_positive)
 
         safe = xp.where(total == 0, 1, total)
         precision = positive / safe
@@ -74,24 +77,25 @@ class FastAP:
         if scale is None:
             return losses, None
 
-        # ∂L/∂H_l = h⁺_l H⁺_l / (|P| H_l²), and H⁺_l stands in h⁺_l, in H⁺_l and, negated, in h⁺_{l+1}. As item j
-        # enters H_k at the rate −∂y, with k its bin, ∂L/∂y_j = −∂L/∂H_k, and for a positive also −∂L/∂H⁺_k.
+        # ∂L/∂H_l = h⁺_l H⁺_l / (|P| H_l²), and H⁺_l stands in h⁺_l, in H⁺_l and, negated, in h⁺_{l+1}. Item j
+        # enters H_{k−1} at the rate −∂y, and ∂y/∂s = −B/2, so that ∂L/∂s_j = B/2 ∂L/∂H_{k−1}, for a positive
+        # plus B/2 ∂L/∂H⁺_{k−1}.
         d_total = at_node * precision / safe
         d_positive = precision[:, 1:] - precision[:, :-1] - (at_node / safe)[:, :-1]
-        rate = xp.where(some, share * scale * (bins / 2), 0)[:, None]  # ∂y/∂s = −B/2
-        d_scores = xp.take_along_axis(d_total[:, :-1] * rate, index, axis=1)
+        rate = xp.where(some, share * scale * (bins / 2), 0)[:, None]
+        nothing = xp.zeros_like(rate)
+        by_place = xp.concat([nothing, d_total[:, :-1] * rate, nothing], axis=1)
+        by_place_of_positive = xp.concat([nothing, d_positive * rate, nothing], axis=1)
+        d_scores = framework.take_along(by_place, index)
         d_scores = framework.add_columns(
-            d_scores, first, is_positive * xp.take_along_axis(d_positive * rate, index[:, within], axis=1)
+            d_scores, first, is_positive * framework.take_along(by_place_of_positive, index[:, within])
         )
-        d_scores = xp.where((distance == 0) | (distance == bins), 0, d_scores)
         d_scores = relevance.hide(d_scores, 0.0)
         return losses, d_scores if relevance.always else xp.where(some[:, None], d_scores, 0)
 
     def _running(self, framework: Framework, index: Array, ramp: Array, one: Array) -> Array:
         """Running sums H_0 … H_B [q, B + 1] of the triangular weights."""
-        xp, bins = framework.xp, int(self.num_bins)
-        empty = framework.zeros((index.shape[0], bins), ramp)
-        within = framework.add_at(empty, index, ramp)
-        counts = xp.cumulative_sum(framework.add_at(empty, index, one), axis=1)
-        nothing = xp.zeros_like(counts[:, :1])
-        return xp.concat([nothing, counts], axis=1) + xp.concat([within, nothing], axis=1)
+        shape = (index.shape[0], int(self.num_bins) + 2)
+        ramps = framework.add_at(framework.zeros(shape, ramp), index, ramp)
+        counts = framework.add_at(framework.zeros(shape, ramp), index, one)
+        return framework.xp.cumulative_sum(counts, axis=1)[:, :-1] + ramps[:, 1:]

@@ -53,7 +53,9 @@ class SupCon:
         if not relevance.always:  # a query without a positive has no loss, whatever its scores
             scores = xp.where(some[:, None], scores, 0)
         highest = xp.max(scores, axis=1, keepdims=True)
-        exponents = (scores - highest) * (1 / temperature)
+        exponents = scores
+        exponents -= highest
+        exponents *= 1 / temperature
         of_positives = xp.where(relevance.positives, exponents[:, first:last], 0)
         mean_positive = xp.sum(of_positives, axis=1) * share
         exponentials = xp.exp(exponents)
@@ -62,6 +64,7 @@ class SupCon:
         if scale is None:
             return losses, None
         rate = xp.where(some, scale / temperature, 0)
-        d_scores = exponentials * (rate / total)[:, None]
+        d_scores = exponentials
+        d_scores *= (rate / total)[:, None]
         d_positive = xp.where(relevance.positives, -(rate * share)[:, None], 0)
         return losses, framework.add_columns(d_scores, first, d_positive)

@@ -1,0 +1,186 @@
+"""The losses as PyTorch operators: `torch.compile` passes through them, and autograd uses the gradient they made.
+
+A forward pass computes the gradients that backward will need together with the loss; backward only scales them.
+With the reduction "none" the incoming gradient weighs each query, so backward runs the pass again with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
+from rankloss._passes import Result, embedding_pass, score_pass
+from rankloss.objectives import Objective
+from rankloss.objectives.blockwise import split_objective
+from rankloss.torch._framework import TorchFramework
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a loss that is no tensor."""
+
+    objective: Objective
+    reduction: Reduction
+    normalize: bool = True
+    include_query: bool = False
+    block_size: int | None = None
+
+
+_PLANS: dict[str, Plan] = {}
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def plan_key(plan: Plan) -> str:
+    """The name by which operators find a plan: they take tensors, numbers and strings alone."""
+    for known in (plan, replace(plan, reduction="sum")):  # backward of "none" is a sum
+        if _PLANS.setdefault(repr(known), known) != known:
+            raise TypeError(f"objectives that differ must differ in their repr, found two of {known.objective!r}")
+    return repr(plan)
+
+
+def _key_of_sum(key: str) -> str:
+    return repr(replace(_PLANS[key], reduction="sum"))
+
+
+def _outputs(result: Result, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value, *gradients = result
+    filled = [value.new_empty(0) if gradient is None else gradient for gradient in gradients]
+    return value, filled[0], filled[1]
+
+
+def _fake_outputs(
+    reduction: Reduction, query_shape: Any, queries: Tensor, gallery: Tensor | None, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = TorchFramework().compute_dtype(queries.dtype)
+    gradients = [
+        queries.new_empty(like.shape if like is not None and want else (0,), dtype=dtype)
+        for like, want in zip((queries, gallery), wanted, strict=True)
+    ]
+    return queries.new_empty(query_shape if reduction == "none" else (), dtype=dtype), gradients[0], gradients[1]
+
+
+# -- embeddings
+
+
+@torch.library.custom_op("rankloss::embedding_loss", mutates_args=())
+def embedding_operator(
+    plan: str,
+    embeddings: Tensor,
+    labels: Tensor | None,
+    gallery: Tensor | None,
+    gallery_labels: Tensor | None,
+    relevant: Tensor | None,
+    weights: Tensor | None,
+    for_embeddings: bool,
+    for_gallery: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and gradients by embeddings and gallery, empty where not wanted."""
+    known = _PLANS[plan]
+    objective, num_blocks = split_objective(known.objective)
+    batch = EmbeddingBatch(
+        embeddings,
+        labels,
+        gallery,
+        gallery_labels,
+        relevant,
+        weights,
+        known.normalize,
+        known.include_query,
+        known.reduction,
+        known.block_size,
+    )
+    wanted = (for_embeddings, for_gallery)
+    with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+        result = embedding_pass(TorchFramework(), objective.loss_and_gradient, batch, num_blocks, wanted)
+        return _outputs(result, embeddings)
+
+
+@embedding_operator.register_fake
+def _(plan: str, embeddings: Tensor, labels: Tensor | None, gallery: Tensor | None, *rest: Any) -> Any:
+    shape = embeddings.shape[:-1]
+    return _fake_outputs(_PLANS[plan].reduction, shape, embeddings, gallery, (rest[-2], rest[-1]))
+
+
+def _save_embeddings(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.plan = inputs[0]
+    ctx.save_for_backward(*inputs[1:7], *output[1:])
+
+
+def _embedding_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    embeddings, labels, gallery, gallery_labels, relevant, weights, d_embeddings, d_gallery = ctx.saved_tensors
+    needed = (ctx.needs_input_grad[1], ctx.needs_input_grad[3])
+    if _PLANS[ctx.plan].reduction == "none":
+        weights, incoming = incoming if weights is None else incoming * weights, torch.ones_like(incoming[:1].sum())
+        arrays = (embeddings.detach(), labels, gallery if gallery is None else gallery.detach())
+        _, d_embeddings, d_gallery = embedding_operator(
+            _key_of_sum(ctx.plan), *arrays, gallery_labels, relevant, weights, *needed
+        )
+    d_query = scale_operator(incoming, d_embeddings, embeddings) if needed[0] else None
+    d_items = scale_operator(incoming, d_gallery, gallery) if needed[1] else None
+    return None, d_query, None, d_items, None, None, None, None, None
+
+
+embedding_operator.register_autograd(_embedding_backward, setup_context=_save_embeddings)
+
+
+# -- scores
+
+
+@torch.library.custom_op("rankloss::score_loss", mutates_args=())
+def score_operator(
+    plan: str, scores: Tensor, relevant: Tensor, valid: Tensor | None, weights: Tensor | None, for_scores: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and gradient by the scores, empty where not wanted, and nothing."""
+    known = _PLANS[plan]
+    objective, _ = split_objective(known.objective)
+    batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
+    with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
+        return _outputs(score_pass(TorchFramework(), objective.loss_and_gradient, batch, for_scores), scores)
+
+
+@score_operator.register_fake
+def _(plan: str, scores: Tensor, *rest: Any) -> Any:
+    return _fake_outputs(_PLANS[plan].reduction, scores.shape[:1], scores, None, (rest[-1], False))
+
+
+def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.plan = inputs[0]
+    ctx.save_for_backward(*inputs[1:5], output[1])
+
+
+def _score_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    scores, relevant, valid, weights, d_scores = ctx.saved_tensors
+    if _PLANS[ctx.plan].reduction == "none":
+        weights, incoming = incoming if weights is None else incoming * weights, torch.ones_like(incoming[:1].sum())
+        _, d_scores, _ = score_operator(_key_of_sum(ctx.plan), scores.detach(), relevant, valid, weights, True)
+    return None, scale_operator(incoming, d_scores, scores), None, None, None, None
+
+
+score_operator.register_autograd(_score_backward, setup_context=_save_scores)
+
+
+# -- backward
+
+
+@torch.library.custom_op("rankloss::scale_gradient", mutates_args=())
+def scale_operator(incoming: Tensor, gradient: Tensor, variable: Tensor) -> Tensor:
+    """incoming · gradient in the dtype of the variable it is the gradient by, which a second derivative needs."""
+    return (incoming * gradient).to(variable.dtype)
+
+
+@scale_operator.register_fake
+def _(incoming: Tensor, gradient: Tensor, variable: Tensor) -> Tensor:
+    return variable.new_empty(gradient.shape)
+
+
+def _refuse_second_derivative(ctx: Any, incoming: Tensor) -> Any:
+    raise RuntimeError(
+        "rankloss.torch has first derivatives only: the gradient of a ranking loss can't be differentiated again"
+    )
+
+
+scale_operator.register_autograd(_refuse_second_derivative)
