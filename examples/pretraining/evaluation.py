@@ -25,7 +25,6 @@ from pretraining.report import DataFacts, EncoderFigures, Results
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
-CURVES_FILE = "curves.csv"
 PIXELS = "raw pixels"
 PIXEL_SIDE = 32  # larger pictures are averaged down to it, else a probe of their pixels takes hours
 
@@ -43,6 +42,10 @@ class EvaluationOptions:
     map_images: int = 1_500
     queries: int = 6
     seed: int = 0
+
+    def as_settings(self) -> dict[str, Any]:
+        """Return the options as results.json holds them."""
+        return asdict(self) | {"linear_strengths": list(self.linear_strengths)}
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,9 @@ def evaluate_encoders(
                 EncoderFigures(title, candidate.trained, settings=_plain(candidate.settings), **judged)
             )
         shown_features = {title: test_features[title] for title in shown}
-        curves = {
-            title: c.run_folder / CURVES_FILE for title, c in candidates.items() if c.run_folder is not None
-        }
+        runs = {title: c.run_folder for title, c in candidates.items() if c.run_folder is not None}
         watch.doing("pictures")
-        drawn = exhibits.draw_curves(folder, curves) | exhibits.draw_neighbours(
+        drawn = exhibits.draw_curves(folder, runs) | exhibits.draw_neighbours(
             folder, shown_features, splits, test, test_labels, count=options.queries, rng=rng
         )
         watch.done()
@@ -135,8 +136,7 @@ def evaluate_encoders(
             folder, shown_features, splits, test_labels, count=options.map_images, rng=rng, watch=watch
         )
     facts = DataFacts(data_name, len(train), len(test), list(splits.class_names), splits.multi_label)
-    settings = asdict(options) | {"linear_strengths": list(options.linear_strengths)}
-    results = Results(facts, options.seed, settings, figures, drawn)
+    results = Results(facts, options.seed, options.as_settings(), figures, drawn)
     report.write_results(folder, results)
     return results
 

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pretraining import measures, pictures
+from pretraining import maps, measures, pictures
 from pretraining.datasets import EvaluationSplits
+from pretraining.progress import read_curves
 
+CURVES_PICTURE, NEIGHBOURS_PICTURE, MAP_PICTURE = "curves.png", "neighbours.png", "map.png"
+PICTURE_FILES = (NEIGHBOURS_PICTURE, CURVES_PICTURE, MAP_PICTURE)
 FEWEST_ON_A_MAP = 10
-NEIGHBOURS_SHOWN = {1: 12, 2: 9, 3: 6}  # by the number of encoders side by side; 5 beside more
+NEIGHBOURS_SHOWN = 7  # of each query under each encoder
 
 
 class Watch:
@@ -34,13 +37,12 @@ class Watch:
         self._bar.update()
 
 
-def draw_curves(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
+def draw_curves(folder: Path, run_folders: Mapping[str, Path]) -> dict[str, str]:
     """Draw the runs' curves, where there are any, and return the picture's file name by its title."""
-    curves = {name: pictures.read_curves(path) for name, path in files.items() if path.is_file()}
-    curves = {name: run for name, run in curves.items() if len(run.step)}
-    if not curves:
+    runs = {name: rows for name, run_folder in run_folders.items() if (rows := read_curves(run_folder))}
+    if not runs:
         return {}
-    return {"training curves": pictures.save(pictures.draw_curves(curves), folder / "curves.png").name}
+    return {"training curves": pictures.save(pictures.draw_curves(runs), folder / CURVES_PICTURE).name}
 
 
 def draw_neighbours(
@@ -59,7 +61,7 @@ def draw_neighbours(
         features: by encoder, of the test pictures whose indices in the split are ``test`` and labels
             ``labels``.
     """
-    shown = min(NEIGHBOURS_SHOWN.get(len(features), 5), len(test) - 1)
+    shown = min(NEIGHBOURS_SHOWN, len(test) - 1)
     if shown < 1 or not features:
         return {}
     queries = pick_queries(labels, count, rng)
@@ -73,7 +75,7 @@ def draw_neighbours(
     images = np.asarray(splits.test_images[test[queries]])
     title = f"The nearest of {len(test):,} test pictures, best first (queries drawn at random)"
     figure = pictures.draw_neighbours(images, names, blocks, title=title)
-    return {"nearest neighbours": pictures.save(figure, folder / "neighbours.png").name}
+    return {"nearest neighbours": pictures.save(figure, folder / NEIGHBOURS_PICTURE).name}
 
 
 def draw_maps(
@@ -88,18 +90,18 @@ def draw_maps(
 ) -> dict[str, str]:
     """Draw t-SNE maps of the same ``count`` test pictures under each encoder's features."""
     chosen = rng.permutation(len(labels))[:count]
-    maps = {}
+    points = {}
     for name, rows in features.items():
         watch.doing(f"{name}: map")
         if len(chosen) >= FEWEST_ON_A_MAP:
-            maps[name] = pictures.project(rows[chosen], seed=int(rng.integers(2**31)))
+            points[name] = maps.project(rows[chosen], seed=int(rng.integers(2**31)))
         watch.done()
-    if not maps:
+    if not points:
         return {}
-    groups, names = pictures.colour_groups(labels[chosen], splits.class_names)
+    groups, names = maps.colour_groups(labels[chosen], splits.class_names)
     title = f"t-SNE of the features of {len(chosen):,} test pictures"
-    figure = pictures.draw_maps(maps, groups, names, title=title)
-    return {"map of the features": pictures.save(figure, folder / "map.png").name}
+    figure = maps.draw_maps(points, groups, names, title=title)
+    return {"map of the features": pictures.save(figure, folder / MAP_PICTURE).name}
 
 
 def pick_queries(labels: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.intp]:

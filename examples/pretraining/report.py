@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -145,6 +146,15 @@ def table(results: Results) -> str:
         for row in results.encoders
     ]
     return _markdown(head, rows)
+
+
+def summary(results: Results, folder: Path) -> str:
+    """Return what a terminal shows at the end: the table, the notes, and where the pictures are."""
+    said = [textwrap.fill(paragraph, 110) for paragraph in notes(results).split("\n\n")]
+    files = results.pictures | {"table": TABLE_FILE, "figures": RESULTS_FILE}
+    width = max(map(len, files))
+    where = "\n".join(f"{name.ljust(width)}  {folder / file}" for name, file in files.items())
+    return "\n\n".join([table(results), *said, where])
 
 
 def notes(results: Results) -> str:

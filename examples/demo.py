@@ -1,0 +1,155 @@
+"""The demo: S2R2 beside SimCLR, SwAV, an untrained encoder and raw pixels on Fashion-MNIST, in a few minutes.
+
+Each method sees the same number of views a step, starts from the same weights and takes the same number of
+steps. Run again after an interruption it goes on where it stopped; `--fresh` starts over.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pretraining import report
+from pretraining.datasets import DataError, PretrainingData, load
+from pretraining.evaluation import EvaluationOptions, evaluate_encoders
+from pretraining.exhibits import PICTURE_FILES
+from torch_s2r2.candidates import title, trained, untrained
+from torch_s2r2.checkpoints import RunError
+from torch_s2r2.options import TorchOptions
+from torch_s2r2.training import OPTIONS, InterruptedRun, train
+from torch_s2r2.training import _device as choose_device
+
+METHODS = ("s2r2", "simclr", "swav")
+DATA_TITLE = "Fashion-MNIST"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    given = _parser().parse_args(arguments)
+    started = time.perf_counter()
+    try:
+        if given.fresh:
+            _clear(given.folder)
+        runs = {method: _run_options(given, method) for method in METHODS}
+        evaluation = EvaluationOptions(
+            train_images=given.evaluation_images, test_images=given.evaluation_images, seed=given.seed
+        )
+        results = _finished(given.folder, runs, evaluation)
+        if results is not None:
+            print(f"The demo in {given.folder} was finished earlier; --fresh starts over.\n")
+        else:
+            results = _demo(given.folder, runs, evaluation, given.data_root)
+            print(f"Done in {_minutes(time.perf_counter() - started)}.\n")
+    except InterruptedRun as stop:
+        print(f"Stopped: {stop}. The same command goes on.", file=sys.stderr)
+        return stop.exit_status
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (DataError, RunError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(report.summary(results, given.folder))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="S2R2 beside SimCLR, SwAV, an untrained encoder and raw pixels on Fashion-MNIST."
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="throw away an earlier demo's runs and start over"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+    parser.add_argument("--data-root", type=Path, help="the folder that holds Fashion-MNIST's files")
+    parser.add_argument("--steps", type=int, default=200, help="training steps of each method (default: 200)")
+    parser.add_argument("--views-per-step", type=int, default=512, help="views in a batch (default: 512)")
+    parser.add_argument(
+        "--evaluation-images", type=int, default=10_000, help="training and test pictures (default: 10000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    return parser
+
+
+def _run_options(given: argparse.Namespace, method: str) -> TorchOptions:
+    return TorchOptions(
+        run_folder=given.folder / method,
+        resume=True,
+        method=method,
+        steps=given.steps,
+        views_per_step=given.views_per_step,
+        seed=given.seed,
+        checkpoint_every=min(25, given.steps),
+        no_evaluation=True,
+    )
+
+
+def _demo(
+    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions, data_root: Path | None
+) -> report.Results:
+    """Train what is not trained yet, judge everything."""
+    data = load("fashion-mnist", data_root, download=True)
+    assert data.splits is not None
+    print(
+        f"{DATA_TITLE}: {len(data.images):,} pictures, whose labels are used only to judge. Every method starts from "
+        "the same\nweights, sees the same number of views in a step and takes the same number of steps.\n"
+    )
+    for number, options in enumerate(runs.values(), 1):
+        print(
+            f"[{number}/{len(runs) + 1}] {title(options)} of {options.image_count} pictures a step",
+            flush=True,
+        )
+        train(options, data=data)
+    print(
+        f"[{len(runs) + 1}/{len(runs) + 1}] evaluation: k-NN, linear probe, retrieval, pictures", flush=True
+    )
+    return _judge(folder, runs, evaluation, data)
+
+
+def _judge(
+    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions, data: PretrainingData
+) -> report.Results:
+    first = next(iter(runs.values()))
+    device = choose_device(first.device)
+    candidates = {
+        title(options): trained(options.folder, options, data, device)[1] for options in runs.values()
+    }
+    candidates["untrained"] = untrained(first, data, device)
+    assert data.splits is not None
+    return evaluate_encoders(folder, candidates, data.splits, data_name=DATA_TITLE, options=evaluation)
+
+
+def _finished(
+    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions
+) -> report.Results | None:
+    """Return the results of an earlier demo if they are of just these runs, evaluated like this."""
+    if not (folder / report.RESULTS_FILE).is_file():
+        return None
+    results = report.read_results(folder)
+    judged = [row.settings for row in results.encoders if row.trained]
+    try:
+        earlier = [TorchOptions.from_json(json.dumps(settings)) for settings in judged]
+    except (ValueError, TypeError):
+        return None
+    same = len(earlier) == len(runs) and not any(map(TorchOptions.differences, runs.values(), earlier))
+    return results if same and results.settings == evaluation.as_settings() else None
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a demo writes, and nothing else that may be in the folder."""
+    for method in METHODS:
+        if (folder / method / OPTIONS).is_file():
+            shutil.rmtree(folder / method)
+    for name in (report.RESULTS_FILE, report.TABLE_FILE, *PICTURE_FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
