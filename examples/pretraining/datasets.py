@@ -62,7 +62,8 @@ class DecodedImages:
             picture = self._dataset[index][0].convert("RGB")
         except (OSError, UnidentifiedImageError) as error:
             raise DataError(f"picture {index} of the data set can't be read ({error})") from error
-        return np.asarray(picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+        resized = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return np.array(resized)  # a copy, as PyTorch wants arrays that can be written to
 
 
 Images = NDArray[np.uint8] | DecodedImages

@@ -131,6 +131,7 @@ class Options:
             self._check(name, getattr(self, name) is None or 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._check("views", 2 <= self.view_count <= 64, "between 2 and 64")
         self._check("crop_min", self.crop_min is None or self.crop_min > 0, "above 0")
+        self._check("batch_images", self.batch_images is None or self.batch_images >= 2, "2 or more")
         two_pictures = 2 * self.view_count
         enough = self.batch_images is not None or self.views_per_step >= two_pictures
         self._check("views_per_step", enough, f"at least {two_pictures}, two pictures' views")

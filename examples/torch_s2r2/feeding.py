@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pretraining.datasets import DecodedImages, Images
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from pretraining.datasets import DataError, DecodedImages, Images
 
 
 class _Pictures(Dataset[NDArray[np.uint8]]):
@@ -40,8 +41,11 @@ def feed(
         worker_init_fn=_leave_interrupts_to_the_trainer,
         generator=torch.Generator(),  # else it would draw from the generator of the views
     )
-    for pictures in loader:
-        yield pictures.to(device, non_blocking=True)
+    try:
+        for pictures in loader:
+            yield pictures.to(device, non_blocking=True)
+    except DataError as error:  # of a worker, whose traceback PyTorch puts into the message
+        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from error
 
 
 class _Lists:

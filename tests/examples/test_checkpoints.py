@@ -1,0 +1,113 @@
+"""Checkpoints: whole or not there, and refused in a sentence where they are not this run's."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from torch_s2r2.checkpoints import CHECKPOINT, RunError, load_checkpoint, save_checkpoint, write_whole
+from torch_s2r2.options import TorchOptions
+
+MakeOptions = Callable[..., TorchOptions]
+STATE = {"encoder": {"weight": torch.arange(5000.0)}, "optimizer": {"step": 3}}
+
+
+@pytest.fixture
+def saved(tmp_path: Path, small_options: MakeOptions) -> Path:
+    save_checkpoint(tmp_path, 4, small_options(), "data", STATE)
+    return tmp_path
+
+
+def test_comes_back_as_it_was(saved: Path, small_options: MakeOptions) -> None:
+    found = load_checkpoint(saved, small_options(), "data")
+    assert found is not None
+    step, state = found
+    assert step == 4
+    assert torch.equal(state["encoder"]["weight"], STATE["encoder"]["weight"])
+    assert [path.name for path in saved.iterdir()] == [CHECKPOINT]
+
+
+def test_none_where_there_is_none(tmp_path: Path, small_options: MakeOptions) -> None:
+    assert load_checkpoint(tmp_path, small_options(), "data") is None
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def one_bit_off(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_text(path: Path) -> None:
+    path.write_text("This is not a checkpoint.\n" * 9)
+
+
+def a_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"format": "other"}))
+
+
+def code_to_run(path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(path.parent / "harm"),)
+
+    torch.save(Harmful(), path)
+
+
+@pytest.mark.parametrize("damage", [cut_short, emptied, one_bit_off, a_text, a_pickle, code_to_run])
+def test_unreadable(saved: Path, small_options: MakeOptions, damage: Callable[[Path], None]) -> None:
+    damage(saved / CHECKPOINT)
+    with pytest.raises(RunError, match=r"can't be read as a checkpoint \(.*\): remove it to start") as caught:
+        load_checkpoint(saved, small_options(), "data")
+    assert "\n" not in str(caught.value)
+    assert not (saved / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": torch.ones(2)}, "is not a checkpoint of this trainer"),
+        (torch.ones(2), "is not a checkpoint of this trainer"),
+        ({"format": "rankloss pretraining, PyTorch, 1", "step": 1}, "is a checkpoint of another version"),
+    ],
+)
+def test_foreign(tmp_path: Path, small_options: MakeOptions, content: object, message: str) -> None:
+    torch.save(content, tmp_path / CHECKPOINT)
+    with pytest.raises(RunError, match=message):
+        load_checkpoint(tmp_path, small_options(), "data")
+
+
+def test_other_options_are_named(saved: Path, small_options: MakeOptions) -> None:
+    with pytest.raises(
+        RunError, match=r"other options: --seed 0 \(here 1\), --views 4 \(here 2\); give these"
+    ):
+        load_checkpoint(saved, small_options(seed=1, views=2), "data")
+    assert load_checkpoint(saved, small_options(checkpoint_every=9, run_folder=Path("x")), "data") is not None
+
+
+def test_other_data(saved: Path, small_options: MakeOptions) -> None:
+    with pytest.raises(RunError, match=r"other data \(data, here pictures\)"):
+        load_checkpoint(saved, small_options(), "pictures")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(file) -> None:
+        file.write(b"ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, fail)
+    assert path.read_bytes() == b"old"
