@@ -94,8 +94,8 @@ def _demo(
     data = load("fashion-mnist", data_root, download=True)
     assert data.splits is not None
     print(
-        f"{DATA_TITLE}: {len(data.images):,} pictures, whose labels are used only to judge. Every method starts from "
-        "the same\nweights, sees the same number of views in a step and takes the same number of steps.\n"
+        f"{DATA_TITLE}: {len(data.images):,} pictures, whose labels are used only to judge. Every method\n"
+        "starts from the same weights, sees as many views in a step and takes as many steps.\n"
     )
     for number, options in enumerate(runs.values(), 1):
         print(

@@ -142,9 +142,7 @@ def evaluate_encoders(
 
 
 def pixel_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the pictures' pixels from 0 to 1 as rows; larger pictures are averaged to at most 32 by 32
-    areas.
-    """
+    """Return the pictures' pixels from 0 to 1 as rows, averaged to 32 by 32 areas where there are more."""
     rows, columns = (_averaging(side) for side in images.shape[1:3])
     small = np.einsum("rh,bhwc,sw->brsc", rows, images.astype(np.float32) / 255, columns, optimize=True)
     return small.reshape(len(images), -1).astype(np.float32)

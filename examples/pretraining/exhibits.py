@@ -58,8 +58,9 @@ def draw_neighbours(
     """Draw the nearest test pictures of ``count`` queries under each encoder's features.
 
     Args:
-        features: by encoder, of the test pictures whose indices in the split are ``test`` and labels
-            ``labels``.
+        features: by encoder, of the pictures drawn for the test.
+        test: their indices in the test split.
+        labels: their labels.
     """
     shown = min(NEIGHBOURS_SHOWN, len(test) - 1)
     if shown < 1 or not features:
@@ -105,9 +106,7 @@ def draw_maps(
 
 
 def pick_queries(labels: NDArray[Any], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return at most ``count`` pictures drawn at random, from as many classes as there are (one class a
-    picture).
-    """
+    """Return at most ``count`` pictures drawn at random, of as many classes as there are."""
     order = rng.permutation(len(labels))
     if labels.ndim == 1:
         turns: dict[int, int] = {}

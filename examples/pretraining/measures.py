@@ -55,9 +55,7 @@ def nearest(queries: Features, gallery: Features, count: int) -> tuple[NDArray[n
 
 
 def nearest_to(features: Features, queries: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Return the indices [queries, count] of the rows most similar to the rows ``queries``, themselves left
-    out.
-    """
+    """Return the indices [queries, count] of the other rows most similar to each of the rows ``queries``."""
     indices, _ = nearest(features[queries], features, count + 1)
     others = indices != queries[:, None]
     others[others.all(axis=1), -1] = False  # duplicates of the query pushed it out: drop the last of them
@@ -73,8 +71,7 @@ def knn_scores(
     temperature: float,
     classes: int,
 ) -> NDArray[np.float64]:
-    """Return each class's share [test, classes] of the votes exp(cosine / temperature) of the nearest
-    neighbours.
+    """Return each class's share [test, classes] of the neighbours' votes exp(cosine / temperature).
 
     A multi-label neighbour votes for each of its classes, so that a row need not sum to 1.
     """
@@ -90,11 +87,11 @@ def knn_scores(
 def linear_scores(
     train: Features, train_labels: Labels, test: Features, *, strength: float, classes: int
 ) -> NDArray[np.float64]:
-    """Return a logistic regression's decision [test, classes], from features standardised by the training
-    ones.
+    """Return a logistic regression's decisions [test, classes].
 
-    One multinomial fit for one class a picture, else one fit a class. ``strength`` is scikit-learn's C. A
-    class that the training pictures all have, or all lack, has the same decision for every picture.
+    Features are standardised by the training ones. One multinomial fit for one class a picture, else one fit a
+    class. ``strength`` is scikit-learn's C. A class that the training pictures all have, or all lack, has the
+    same decision for every picture.
     """
     scaler = StandardScaler().fit(np.asarray(train, dtype=np.float64))
     x, x_test = (scaler.transform(np.asarray(part, dtype=np.float64)) for part in (train, test))
@@ -120,30 +117,25 @@ def linear_scores(
 def choose_strength(
     train: Features, train_labels: Labels, strengths: Sequence[float], *, classes: int
 ) -> float:
-    """Return the strength that does best on the last fifth of the training pictures when fitted on the
-    others.
+    """Return the strength that does best on every fifth training picture when fitted on the others.
 
     No test picture has a say. The first is returned where there is no choice, or too little data to make one.
     """
     if not strengths:
         raise ValueError("strengths must name at least one strength, got none")
-    cut = len(train) - len(train) // 5
-    held_out = train_labels[cut:]
-    if len(strengths) == 1 or not held_out.any():
+    held_out = np.arange(len(train)) % 5 == 4  # spread out, since folders come sorted by class
+    if len(strengths) == 1 or not train_labels[held_out].any():
         return strengths[0]
-    figures = [
-        judge(
-            linear_scores(train[:cut], train_labels[:cut], train[cut:], strength=strength, classes=classes),
-            held_out,
-        )
-        for strength in strengths
-    ]
+    fitted, fitted_labels = train[~held_out], train_labels[~held_out]
+    figures = []
+    for strength in strengths:
+        scores = linear_scores(fitted, fitted_labels, train[held_out], strength=strength, classes=classes)
+        figures.append(judge(scores, train_labels[held_out]))
     return strengths[int(np.argmax(figures))]
 
 
 def judge(scores: NDArray[np.float64], labels: Labels) -> float:
-    """Return the accuracy of the greatest score, or for multi-label rows the mean average precision of the
-    classes.
+    """Return the accuracy of the greatest score, or of multi-label rows the classes' mean average precision.
 
     A class that no picture has says nothing about its ranking, and is left out.
     """
@@ -173,22 +165,21 @@ def retrieval_map(test: Features, test_labels: Labels, train: Features, train_la
     for start in range(0, len(queries), rows):
         block = slice(start, start + rows)
         shares = test_labels[block].astype(np.float32) @ train_labels.T.astype(np.float32) > 0
-        values = rankloss.embedding_metric(
-            metric, queries[block], gallery=gallery, relevant=shares, reduction="none"
-        )
-        found += float(np.sum(values))
-        queried += int(shares.any(axis=1).sum())
+        right = shares.any(axis=1)  # whoever shares nothing has no query
+        if right.any():
+            found += float(right.sum()) * float(
+                rankloss.embedding_metric(metric, queries[block], gallery=gallery, relevant=shares)
+            )
+            queried += int(right.sum())
     if queried == 0:
         raise ValueError("labels must let one test picture share a class with a training picture, got none")
     return found / queried
 
 
 def effective_rank(features: Features) -> float:
-    """Return the effective number of directions the features vary in: exp of the entropy of their variances'
-    shares.
+    """Return how many directions the features vary in: exp of the entropy of their variances' shares.
 
-    It is 1 where all features lie on a line and d where d directions vary alike: a small one tells of a
-    collapse.
+    It is 1 where all features lie on a line and d where d directions vary alike: a small one is a collapse.
     """
     centred = np.asarray(features, dtype=np.float64)
     centred = centred - centred.mean(axis=0)
@@ -215,7 +206,7 @@ def _class_rows(labels: Labels, classes: int) -> NDArray[np.float64]:
 
 
 def _fit(strength: float, x: NDArray[np.float64], y: NDArray[Any]) -> LogisticRegression:
-    # One thread: the solver takes hundreds of small products, and with two threads on two cores that other work
-    # shares, 10,000 pictures took 26 s in place of 1.3 s.
+    # One thread: the solver takes hundreds of small products, and with two threads on two cores that other
+    # work shares, 10,000 pictures took 26 s in place of 1.3 s.
     with threadpool_limits(1):
         return LogisticRegression(C=strength, tol=1e-3, max_iter=5_000).fit(x, y)

@@ -71,9 +71,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Results:
-    """One evaluation: figures by encoder in the order they were given, and all that is needed to make them
-    again.
-    """
+    """One evaluation: the encoders' figures, and all that is needed to make them again."""
 
     data: DataFacts
     seed: int
@@ -91,9 +89,7 @@ def versions() -> dict[str, str]:
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Write results.json and results.md into ``folder``; a reader sees the old file or the new one, never a
-    part.
-    """
+    """Write results.json and results.md into ``folder``; a reader never sees half a file."""
     text = json.dumps(asdict(results), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / RESULTS_FILE, text + "\n")
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in results.pictures.items())

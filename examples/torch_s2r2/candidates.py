@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from pretraining.datasets import PretrainingData
 from pretraining.evaluation import Candidate
-
 from torch_s2r2.checkpoints import CHECKPOINT, RunError
 from torch_s2r2.encoders import ENCODER_FILE, build_encoder, encode_with, initialise_seeded, load_encoder
 from torch_s2r2.options import TorchOptions
