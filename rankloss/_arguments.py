@@ -77,7 +77,7 @@ def check_temperature(temperature: Any) -> None:
     """Raise unless it is a finite number above 0."""
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, found {temperature!r} of type {_type(temperature)}")
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not (math.isfinite(temperature) and float(temperature) > 0):
         raise ValueError(f"temperature must be finite and above 0, found {temperature!r}")
 
 
@@ -103,7 +103,12 @@ def check_options(function: str, options: Mapping[str, Any], known: type) -> Non
 
 
 def check_embedding_batch(
-    framework: Framework, function: str, embeddings: Any, labels: Any, options: EmbeddingOptions, num_blocks: int = 1
+    framework: Framework,
+    function: str,
+    embeddings: Any,
+    labels: Any,
+    options: EmbeddingOptions,
+    num_blocks: int = 1,
 ) -> EmbeddingBatch:
     """The arguments of an embedding function as a batch; TypeError or ValueError if they are not one."""
     check_options(function, options, EmbeddingOptions)
@@ -164,7 +169,9 @@ def _check_embeddings(framework: Framework, batch: EmbeddingBatch) -> None:
             f"embeddings [images, views, d] are their own gallery, found shape {_shape(x)} with a gallery: "
             "reshape them to [n, d] and give labels"
         )
-    _check_array(framework, "gallery", batch.gallery, "real floating", (None, x.shape[-1]), "[g, d] like embeddings")
+    _check_array(
+        framework, "gallery", batch.gallery, "real floating", (None, x.shape[-1]), "[g, d] like embeddings"
+    )
     if batch.gallery.dtype != x.dtype:
         raise TypeError(f"gallery must have the dtype of embeddings, {x.dtype}, found {batch.gallery.dtype}")
 
@@ -173,11 +180,13 @@ def _check_relation(framework: Framework, batch: EmbeddingBatch) -> None:
     n = batch.embeddings.shape[0]
     if batch.relevant is not None:
         if batch.labels is not None or batch.gallery_labels is not None:
-            raise ValueError("relevant says which items are positives: give it without labels and gallery_labels")
+            raise ValueError(
+                "relevant says which items are positives: give it without labels and gallery_labels"
+            )
         if batch.gallery is None:
             raise ValueError("relevant needs a gallery: its columns are the gallery's rows")
-        shape = (n, batch.gallery.shape[0])
-        _check_array(framework, "relevant", batch.relevant, "bool", shape, "[queries, gallery]")
+        wanted = (n, batch.gallery.shape[0])
+        _check_array(framework, "relevant", batch.relevant, "bool", wanted, "[queries, gallery]")
     elif len(batch.embeddings.shape) == 3:
         if batch.labels is not None:
             raise ValueError(
@@ -197,7 +206,9 @@ def _check_relation(framework: Framework, batch: EmbeddingBatch) -> None:
         if batch.gallery_labels is None:
             raise ValueError("gallery needs gallery_labels (with labels) or a relevant mask, found neither")
         shape = (batch.gallery.shape[0],)
-        _check_array(framework, "gallery_labels", batch.gallery_labels, "integral", shape, "[g], one a gallery row")
+        _check_array(
+            framework, "gallery_labels", batch.gallery_labels, "integral", shape, "[g], one a gallery row"
+        )
 
 
 def _check_num_blocks(batch: EmbeddingBatch, num_blocks: int) -> None:
@@ -211,7 +222,9 @@ def _check_num_blocks(batch: EmbeddingBatch, num_blocks: int) -> None:
         raise ValueError(f"num_blocks must divide the batch, found {num_blocks} blocks for {size} {what}")
 
 
-def _checked_weights(framework: Framework, weights: Any, reduction: Any, shape: tuple[int, ...]) -> Array | None:
+def _checked_weights(
+    framework: Framework, weights: Any, reduction: Any, shape: tuple[int, ...]
+) -> Array | None:
     """Weights [queries] that are finite and not negative; where that can't be known yet, NaN in place of others."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
@@ -219,7 +232,11 @@ def _checked_weights(framework: Framework, weights: Any, reduction: Any, shape: 
         return None
     xp = framework.xp
     _check_array(framework, "weights", weights, ("real floating", "integral"), shape, "one weight a query")
-    usable = (weights >= 0) & (weights < float("inf")) if _is(framework, weights, "real floating") else weights >= 0
+    usable = (
+        (weights >= 0) & (weights < float("inf"))
+        if _is(framework, weights, "real floating")
+        else weights >= 0
+    )
     if framework.known(usable) is None:
         return xp.where(usable, xp.astype(weights, xp.float64), float("nan"))
     if not bool(xp.all(usable)):

@@ -155,9 +155,9 @@ class Framework:
         sigmoid *= 1 - sigmoid
         return sigmoid
 
-    def to_index(self, array: Array) -> Array:
-        """Whole numbers as integers that index arrays, 0 for NaN."""
-        return self.xp.astype(self.xp.where(array == array, array, 0), self.index_dtype)
+    def to_index(self, array: Array, of_nan: int) -> Array:
+        """Whole numbers as integers that index arrays, `of_nan` for NaN."""
+        return self.xp.astype(self.xp.where(array == array, array, of_nan), self.index_dtype)
 
     # -- blocks
 
@@ -203,5 +203,7 @@ def framework_of(array: object, name: str) -> Framework:
     """The plain array-API framework of an array; TypeError that names the argument if it is none."""
     if not array_api_compat.is_array_api_obj(array):
         kind = type(array)
-        raise TypeError(f"{name} must be an array (NumPy's or another array API's), found {kind.__qualname__}")
+        raise TypeError(
+            f"{name} must be an array (NumPy's or another array API's), found {kind.__qualname__}"
+        )
     return Framework(array_api_compat.array_namespace(array))

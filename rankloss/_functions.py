@@ -14,7 +14,7 @@ from rankloss._arguments import (
 from rankloss._framework import Array, Framework, framework_of
 from rankloss._metrics import Metric, check_metric, evaluate_metric
 from rankloss._passes import embedding_pass, score_pass
-from rankloss.objectives import Objective
+from rankloss.objectives import Objective, RankingObjective
 from rankloss.objectives._objective import check_objective
 from rankloss.objectives.blockwise import Blockwise, split_objective
 
@@ -30,25 +30,26 @@ def embedding_loss(
 
     Args:
         objective: `SmoothAP()`, `FastAP()`, `SupCon()` or `Blockwise(...)` of one.
-        embeddings: floating-point, [n, d] with labels; or [images, views, d], or a tuple of [images, d] arrays,
-            one a view, without: then the views of an image are each other's positives.
+        embeddings: floating-point, [n, d] with labels; or [images, views, d], or a tuple of [images, d]
+            arrays, one a view, without: then the views of an image are each other's positives.
         labels: integers [n]. Items with the label of a query are its positives.
-        gallery: floating-point [g, d] of the embeddings' dtype: the items to rank, instead of the batch itself.
-            Nothing is left out of it, even where it equals the batch.
+        gallery: floating-point [g, d] of the embeddings' dtype: the items to rank, instead of the batch
+            itself. Nothing is left out of it, even where it equals the batch.
         gallery_labels: integers [g].
         relevant: boolean [n, g] instead of labels: which items of the gallery are positives of which query.
-        normalize: L2-normalise embeddings and gallery, so that scores are cosines (True). A row of zeros stays
-            zero and gets no gradient.
+        normalize: L2-normalise embeddings and gallery, so that scores are cosines (True). A row of zeros
+            stays zero and gets no gradient.
         include_query: count the query itself as one of its candidates and positives (False). Only without a
             gallery.
         weights: real, at least 0, one a query, in the shape of the losses. They get no gradient.
         reduction: "mean" (default), the mean over the queries that have a positive, weighted; "sum" of the
-            weighted losses; or "none": weighted losses [n], or [images, views], 0 for queries without a positive.
+            weighted losses; or "none": weighted losses [n], or [images, views], 0 for queries without a
+            positive.
         block_size: how many queries are scored at a time; None chooses. The value does not depend on it.
 
     Returns:
-        The loss, a scalar or for "none" one a query, in the embeddings' dtype, float32 for narrower ones. It is
-        0 where no query has a positive, with a UserWarning, and NaN where NaN or infinity went in.
+        The loss, a scalar or for "none" one a query, in the embeddings' dtype, float32 for narrower ones. It
+        is 0 where no query has a positive, with a UserWarning, and NaN where NaN or infinity went in.
 
     Raises:
         TypeError: on arrays of a wrong library or dtype, and unknown options.
@@ -93,7 +94,9 @@ def embedding_loss_and_gradient(
     return _embedding("embedding_loss_and_gradient", objective, embeddings, labels, options, gradient=True)
 
 
-def score_loss(objective: Objective, scores: Array, relevant: Array, **options: Unpack[ScoreOptions]) -> Array:
+def score_loss(
+    objective: Objective, scores: Array, relevant: Array, **options: Unpack[ScoreOptions]
+) -> Array:
     """A ranking loss of scores that a model gave to the items of queries.
 
     Args:
@@ -194,7 +197,12 @@ def framework_of_embeddings(embeddings: Any) -> Framework:
 
 
 def _embedding(
-    function: str, objective: Objective, embeddings: Any, labels: Any, options: EmbeddingOptions, gradient: bool
+    function: str,
+    objective: Objective,
+    embeddings: Any,
+    labels: Any,
+    options: EmbeddingOptions,
+    gradient: bool,
 ) -> tuple[Array, Any]:
     framework = framework_of_embeddings(embeddings)
     inner, num_blocks = split_objective(objective)
@@ -214,23 +222,28 @@ def _score(
     function: str, objective: Objective, scores: Any, relevant: Any, options: ScoreOptions, gradient: bool
 ) -> tuple[Array, Any]:
     framework = framework_of(scores, "scores")
-    check_score_objective(objective)
+    ranking = check_score_objective(objective)
     batch = check_score_batch(framework, function, scores, relevant, options)
     _refuse_autograd(scores=batch.scores)
-    result = score_pass(framework, objective.loss_and_gradient, batch, gradient)
+    result = score_pass(framework, ranking.loss_and_gradient, batch, gradient)
     return result.value, framework.xp.astype(result.d_queries, batch.scores.dtype) if gradient else None
 
 
-def check_score_objective(objective: Objective) -> None:
-    """Raise TypeError unless `objective` can be applied to scores."""
+def check_score_objective(objective: Objective) -> RankingObjective:
+    """The objective; TypeError unless it can be applied to scores."""
     if isinstance(objective, Blockwise):
-        raise TypeError(f"objective must not be blockwise for scores, which are no batch to cut, found {objective!r}")
+        raise TypeError(
+            f"objective must not be blockwise for scores, which are no batch to cut, found {objective!r}"
+        )
     check_objective(objective, "objective")
+    return objective
 
 
 def _refuse_none(function: str, options: EmbeddingOptions | ScoreOptions) -> None:
     if options.get("reduction") == "none":
-        raise ValueError(f"{function}() takes reduction 'mean' or 'sum', found 'none', whose gradient is no array")
+        raise ValueError(
+            f"{function}() takes reduction 'mean' or 'sum', found 'none', whose gradient is no array"
+        )
 
 
 def _refuse_autograd(**arrays: Any) -> None:

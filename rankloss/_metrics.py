@@ -142,7 +142,8 @@ def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Rank
     )
     positive = framework.take_along(positive, order)
     hits = xp.cumulative_sum(positive, axis=1)
-    # Tied items share the place of the last of them: the next place, from their own on, after which scores fall.
+    # Tied items share the place of the last of them: the next place, from their own on, after which scores
+    # fall.
     places = framework.arange(scores.shape[1], scores)[None, :] + 0 * order
     falls = xp.concat([scores[:, :-1] > scores[:, 1:], xp.ones_like(scores[:, :1]) > 0], axis=1)
     last = _least_to_the_right(framework, xp.where(falls, places, scores.shape[1] - 1))

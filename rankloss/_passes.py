@@ -27,8 +27,8 @@ class Result(NamedTuple):
     """A reduced value, and its gradients by the queries and the gallery where they were wanted."""
 
     value: Array
-    d_queries: Array | None = None
-    d_gallery: Array | None = None
+    d_queries: Array = None
+    d_gallery: Array = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def embedding_pass(
     return Result(
         value,
         rows.backward(result.d_queries, batch.embeddings.shape) if wanted[0] else None,
-        gallery.backward(result.d_gallery, batch.gallery.shape) if wanted[1] else None,
+        gallery.backward(result.d_gallery, tuple(gallery.array.shape)) if wanted[1] else None,
     )
 
 
@@ -95,7 +95,7 @@ def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, grad
     if queries:
         _warn_without_positives(framework, has_positive)
     factor = _factor(framework, batch.reduction, weights, has_positive)
-    if scores.size == 0 if isinstance(scores.size, int) else queries * items == 0:
+    if queries == 0 or items == 0:
         losses, d_scores = framework.zeros((queries,), scores), framework.zeros((queries, items), scores)
     else:
 
@@ -155,7 +155,11 @@ def _part_of_gallery(framework: Framework, batch: EmbeddingBatch, queries: Array
         # The one wraps from 2^63 on to negative numbers, which the other's negative labels must not meet.
         relation = replace(relation, last=xp.where(keys < 0, relation.first, relation.last))
     return _Part(
-        framework.take_rows(queries, order), framework.take_rows(gallery, gallery_order), relation, order, gallery_order
+        framework.take_rows(queries, order),
+        framework.take_rows(gallery, gallery_order),
+        relation,
+        order,
+        gallery_order,
     )
 
 

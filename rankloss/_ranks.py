@@ -36,7 +36,9 @@ def rank_loss_and_gradient(
 
     def by_shares() -> tuple[Array, Array | None]:
         items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)
-        return _over_positives(framework, of_ranks, temperature, framework.shares, items, 1.0, relevance, scale)
+        return _over_positives(
+            framework, of_ranks, temperature, framework.shares, items, 1.0, relevance, scale
+        )
 
     def by_sigmoid() -> tuple[Array, Array | None]:
         items = relevance.hide(exponents, -float("inf"))
@@ -84,7 +86,9 @@ def _over_positives(
     xp = framework.xp
     first, last = relevance.window
     queries, width = items.shape
-    share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[:, None]
+    share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[
+        :, None
+    ]
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
     turns = relevance.turns
@@ -111,10 +115,16 @@ def _over_positives(
         slope_of_positives = slope[:, :, first:last] * is_positive
         d_own = d_rank * xp.sum(slope, axis=2) + d_rank_among * xp.sum(slope_of_positives, axis=2)
         d_scores = framework.add_weighted(d_scores, d_rank, slope)
-        d_scores = framework.add_columns(d_scores, first, (d_rank_among[:, None, :] @ slope_of_positives)[:, 0, :])
+        d_scores = framework.add_columns(
+            d_scores, first, (d_rank_among[:, None, :] @ slope_of_positives)[:, 0, :]
+        )
         return losses, framework.add_at(d_scores, places, -d_own)
 
-    count = -(-turns // chunk) if isinstance(turns, int) else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
+    count = (
+        -(-turns // chunk)
+        if isinstance(turns, int)
+        else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
+    )
     start = (framework.zeros((queries, 1), items), None if scale is None else xp.zeros_like(items))
     losses, d_scores = framework.loop(count, turn, start)
     return losses[:, 0], d_scores

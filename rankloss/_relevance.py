@@ -1,7 +1,7 @@
 """Which items a query ranks, and which of them are its positives.
 
-Over the whole batch a `Relation` says it with a few numbers a query: the positives of a query are a slice of a
-gallery sorted by label. For a block of queries it becomes a `Relevance`, which objectives read.
+Over the whole batch a `Relation` says it with a few numbers a query: the positives of a query are a slice of
+a gallery sorted by label. For a block of queries it becomes a `Relevance`, which objectives read.
 """
 
 from __future__ import annotations
@@ -14,23 +14,31 @@ from rankloss._framework import Array, Framework
 
 
 class Relevance(Protocol):
-    """The candidates and positives of a block of queries [q, g].
+    """The candidates and positives of a block of queries [q, g]."""
 
-    Attributes:
-        count: [q] number of positives, in the scores' dtype.
-        has_positive: [q] boolean.
-        always: whether every query is known to have a positive.
-        turns: how many positives a query has at most; an array where it is known only at run time.
-        window: (first, last) bounds of the columns in which all positives of the block lie.
-        positives: boolean, [q, last − first]: the positives among the columns of the window.
-    """
+    @property
+    def count(self) -> Array:
+        """[q] number of positives, in the scores' dtype."""
 
-    count: Array
-    has_positive: Array
-    always: bool
-    turns: Array | int
-    window: tuple[int, int]
-    positives: Array
+    @property
+    def has_positive(self) -> Array:
+        """[q] boolean."""
+
+    @property
+    def always(self) -> bool:
+        """Whether every query is known to have a positive."""
+
+    @property
+    def turns(self) -> Array | int:
+        """How many positives a query has at most; an array where it is known only at run time."""
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """(first, last) bounds of the columns in which all positives of the block lie."""
+
+    @property
+    def positives(self) -> Array:
+        """Boolean, [q, last − first]: the positives among the columns of the window."""
 
     def hide(self, array: Array, value: float) -> Array:
         """`value` in place of what belongs to an item that is no candidate. May overwrite `array` [q, g]."""
@@ -118,8 +126,8 @@ class MaskRelevance:
         return xp.cumulative_sum(xp.astype(xp.reshape(self.positives, (-1,)), self.framework.index_dtype))
 
     def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
-        # The k-th positive of a row is where the running count over the flattened mask first reaches the count
-        # before the row plus k + 1: one binary search, no sort.
+        # The k-th positive of a row is where the running count over the flattened mask first reaches the
+        # count before the row plus k + 1: one binary search, no sort.
         xp, framework = self.framework.xp, self.framework
         rows, columns = self.positives.shape
         number = framework.arange(width, self.positives)[None, :] + first
@@ -133,17 +141,19 @@ class MaskRelevance:
 
 
 class Relation(Protocol):
-    """Which items of a gallery are candidates and positives of each query of a batch.
+    """Which items of a gallery are candidates and positives of each query of a batch."""
 
-    Attributes:
-        rows: arrays with one row a query, which `of_block` receives in slices.
-        count: [queries] number of positives.
-        always: whether every query is known to have a positive.
-    """
+    @property
+    def rows(self) -> tuple[Array, ...]:
+        """Arrays with one row a query, which `of_block` receives in slices."""
 
-    rows: tuple[Array, ...]
-    count: Array
-    always: bool
+    @property
+    def count(self) -> Array:
+        """[queries] number of positives."""
+
+    @property
+    def always(self) -> bool:
+        """Whether every query is known to have a positive."""
 
     def of_block(self, rows: tuple[Array, ...], like: Array) -> Relevance:
         """The relevance of a block of queries, in the dtype of their scores `like` [q, g]."""
@@ -207,7 +217,9 @@ class MaskRelation:
         return MaskRelevance(self.framework, positives, valid, count)
 
 
-def relation_of_views(framework: Framework, images: int, views: int, like: Array, exclude_query: bool) -> Relation:
+def relation_of_views(
+    framework: Framework, images: int, views: int, like: Array, exclude_query: bool
+) -> Relation:
     """Views of an image, stored one after another, are each other's positives."""
     own = framework.arange(images * views, like)
     first = own - own % views

@@ -1,8 +1,13 @@
-"""rankloss for PyTorch: the losses of `import rankloss` as differentiable functions of tensors, and as a module.
+"""rankloss for PyTorch: the losses of `import rankloss` as differentiable functions of tensors, and a module.
 
 Tensors may be on any device, and the loss is computed there. A gradient is computed only where one is wanted,
 together with the loss, so that backward costs next to nothing.
 """
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("rankloss.torch needs PyTorch: pip install 'rankloss[torch]'") from error
 
 from rankloss._metrics import AveragePrecision, AveragePrecisionAtR, RecallAtK, RPrecision
 from rankloss.objectives import Blockwise, FastAP, SmoothAP, SupCon

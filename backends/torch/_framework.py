@@ -19,8 +19,8 @@ class TorchFramework(Framework):
 
     def __init__(self) -> None:
         super().__init__(xp)
-        # The largest arrays of a pass are made again and again in the same shapes. Fresh from the system, their
-        # memory costs more time than what is computed in it.
+        # The largest arrays of a pass are made again and again in the same shapes. Fresh from the system,
+        # their memory costs more time than what is computed in it.
         self._workspace: dict[tuple[int, ...], Tensor] = {}
 
     def _in_workspace(self, queries: int, positives: int, items: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ class TorchFramework(Framework):
     def take_along(self, array: Tensor, index: Tensor) -> Tensor:
         return array.gather(1, index)
 
-    def to_index(self, array: Tensor) -> Tensor:
-        return array.nan_to_num(nan=0.0).to(torch.int64)
+    def to_index(self, array: Tensor, of_nan: int) -> Tensor:
+        return array.nan_to_num(nan=of_nan).to(torch.int64)
 
     def put(self, array: Tensor, index: Tensor, value: float) -> Tensor:
         return array.scatter_(1, index[:, None], value)

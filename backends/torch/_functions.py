@@ -31,10 +31,10 @@ def embedding_loss(
 ) -> Tensor:
     """`rankloss.embedding_loss` of tensors, differentiable by the embeddings and the gallery.
 
-    Definition, arguments, errors and options are those of `rankloss.embedding_loss`. Under `torch.autocast` and
-    with embeddings of half precision, scores and sums are float32, the loss is float32, and the gradient has the
-    embeddings' dtype. With `torch.no_grad()`, or where nothing requires grad, no gradient is computed. There is
-    no second derivative: asking for one is a RuntimeError.
+    Definition, arguments, errors and options are those of `rankloss.embedding_loss`. Under `torch.autocast`
+    and with embeddings of half precision, scores and sums are float32, the loss is float32, and the gradient
+    has the embeddings' dtype. With `torch.no_grad()`, or where nothing requires grad, no gradient is
+    computed. There is no second derivative: asking for one is a RuntimeError.
 
     Example:
         >>> import torch
@@ -61,7 +61,9 @@ def embedding_loss(
     )[0]
 
 
-def score_loss(objective: Objective, scores: Tensor, relevant: Tensor, **options: Unpack[ScoreOptions]) -> Tensor:
+def score_loss(
+    objective: Objective, scores: Tensor, relevant: Tensor, **options: Unpack[ScoreOptions]
+) -> Tensor:
     """`rankloss.score_loss` of tensors, differentiable by the scores.
 
     Example:

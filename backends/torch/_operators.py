@@ -38,7 +38,9 @@ def plan_key(plan: Plan) -> str:
     """The name by which operators find a plan: they take tensors, numbers and strings alone."""
     for known in (plan, replace(plan, reduction="sum")):  # backward of "none" is a sum
         if _PLANS.setdefault(repr(known), known) != known:
-            raise TypeError(f"objectives that differ must differ in their repr, found two of {known.objective!r}")
+            raise TypeError(
+                f"objectives that differ must differ in their repr, found two of {known.objective!r}"
+            )
     return repr(plan)
 
 
@@ -60,7 +62,11 @@ def _fake_outputs(
         queries.new_empty(like.shape if like is not None and want else (0,), dtype=dtype)
         for like, want in zip((queries, gallery), wanted, strict=True)
     ]
-    return queries.new_empty(query_shape if reduction == "none" else (), dtype=dtype), gradients[0], gradients[1]
+    return (
+        queries.new_empty(query_shape if reduction == "none" else (), dtype=dtype),
+        gradients[0],
+        gradients[1],
+    )
 
 
 # -- embeddings
@@ -111,10 +117,15 @@ def _save_embeddings(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ..
 
 
 def _embedding_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    embeddings, labels, gallery, gallery_labels, relevant, weights, d_embeddings, d_gallery = ctx.saved_tensors
+    embeddings, labels, gallery, gallery_labels, relevant, weights, d_embeddings, d_gallery = (
+        ctx.saved_tensors
+    )
     needed = (ctx.needs_input_grad[1], ctx.needs_input_grad[3])
     if _PLANS[ctx.plan].reduction == "none":
-        weights, incoming = incoming if weights is None else incoming * weights, torch.ones_like(incoming[:1].sum())
+        weights, incoming = (
+            incoming if weights is None else incoming * weights,
+            torch.ones_like(incoming[:1].sum()),
+        )
         arrays = (embeddings.detach(), labels, gallery if gallery is None else gallery.detach())
         _, d_embeddings, d_gallery = embedding_operator(
             _key_of_sum(ctx.plan), *arrays, gallery_labels, relevant, weights, *needed
@@ -132,7 +143,12 @@ embedding_operator.register_autograd(_embedding_backward, setup_context=_save_em
 
 @torch.library.custom_op("rankloss::score_loss", mutates_args=())
 def score_operator(
-    plan: str, scores: Tensor, relevant: Tensor, valid: Tensor | None, weights: Tensor | None, for_scores: bool
+    plan: str,
+    scores: Tensor,
+    relevant: Tensor,
+    valid: Tensor | None,
+    weights: Tensor | None,
+    for_scores: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradient by the scores, empty where not wanted, and nothing."""
     known = _PLANS[plan]
@@ -155,8 +171,13 @@ def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 def _score_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     scores, relevant, valid, weights, d_scores = ctx.saved_tensors
     if _PLANS[ctx.plan].reduction == "none":
-        weights, incoming = incoming if weights is None else incoming * weights, torch.ones_like(incoming[:1].sum())
-        _, d_scores, _ = score_operator(_key_of_sum(ctx.plan), scores.detach(), relevant, valid, weights, True)
+        weights, incoming = (
+            incoming if weights is None else incoming * weights,
+            torch.ones_like(incoming[:1].sum()),
+        )
+        _, d_scores, _ = score_operator(
+            _key_of_sum(ctx.plan), scores.detach(), relevant, valid, weights, True
+        )
     return None, scale_operator(incoming, d_scores, scores), None, None, None, None
 
 

@@ -27,7 +27,8 @@ class RankingObjective(Protocol):
             scale: [q] factor of each query's gradient, or None where no gradient is wanted.
 
         Returns:
-            Losses [q], 0 for a query without a positive, and d losses[q] / d scores[q, g] · scale[q], or None.
+            Losses [q], 0 for a query without a positive, and d losses[q] / d scores[q, g] · scale[q], or
+            None.
         """
         ...
 

@@ -12,12 +12,12 @@ from rankloss.objectives._objective import RankingObjective, check_objective
 class Blockwise:
     """Rank each query within its own block of the batch only.
 
-    The batch is cut into `num_blocks` contiguous, equal blocks (of images, or of rows where there are labels),
-    and each block is ranked as a batch of its own; the losses of all queries are then reduced together. This
-    is what data-parallel training computes when it does not gather the embeddings of all devices. The cost
-    falls by `num_blocks`, and so does the number of negatives: a query meets fewer items that could outrank
-    its positives, so **the average precision within blocks flatters the one over the whole batch**, the more
-    blocks the more.
+    The batch is cut into `num_blocks` contiguous, equal blocks (of images, or of rows where there are
+    labels), and each block is ranked as a batch of its own; the losses of all queries are then reduced
+    together. This is what data-parallel training computes when it does not gather the embeddings of all
+    devices. The cost falls by `num_blocks`, and so does the number of negatives: a query meets fewer items
+    that could outrank its positives, so **the average precision within blocks flatters the one over the whole
+    batch**, the more blocks the more.
 
     Args:
         objective: what to compute in each block.

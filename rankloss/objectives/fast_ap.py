@@ -59,7 +59,9 @@ class FastAP:
         y *= -bins / 2
         y = xp.clip(y, 0.0, float(bins))
         upper = xp.ceil(xp.where(y >= bins, float(bins + 1), y))
-        index = framework.to_index(upper)
+        index = framework.to_index(
+            upper, of_nan=1
+        )  # a place that counts, so that its ramp makes the loss NaN
         ramp = relevance.hide(upper - y, 0.0)
         one = relevance.hide(xp.ones_like(ramp), 0.0)
         is_positive = xp.astype(relevance.positives, ramp.dtype)

@@ -25,8 +25,8 @@ class SmoothAP:
     them: they are made and used a chunk at a time.
 
     Args:
-        temperature: τ > 0, in units of the scores (cosines by default). A pair of items whose scores differ by
-            much more than τ gives no gradient.
+        temperature: τ > 0, in units of the scores (cosines by default). A pair of items whose scores differ
+            by much more than τ gives no gradient.
 
     Raises:
         TypeError: if the temperature is not a number.

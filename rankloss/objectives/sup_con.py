@@ -17,8 +17,8 @@ class SupCon:
 
         L = −1/|P| Σ_{i∈P} [s_i/τ − log Σ_{j∈V} exp(s_j/τ)].
 
-    With two views an image it is SimCLR's NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709); with one positive
-    it is the cross-entropy of picking it. It is at least 0 and has no upper bound.
+    With two views an image it is SimCLR's NT-Xent (Chen et al., ICML 2020, arXiv 2002.05709); with one
+    positive it is the cross-entropy of picking it. It is at least 0 and has no upper bound.
 
     Args:
         temperature: τ > 0, in units of the scores (cosines by default).
