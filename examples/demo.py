@@ -18,6 +18,7 @@ from pretraining.evaluation import EvaluationOptions, evaluate_encoders
 from pretraining.exhibits import PICTURE_FILES
 from torch_s2r2.candidates import title, trained, untrained
 from torch_s2r2.checkpoints import RunError
+from torch_s2r2.encoders import ENCODER_FILE
 from torch_s2r2.options import TorchOptions
 from torch_s2r2.training import OPTIONS, InterruptedRun, train
 from torch_s2r2.training import _device as choose_device
@@ -44,13 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
             results = _demo(given.folder, runs, evaluation, given.data_root)
             print(f"Done in {_minutes(time.perf_counter() - started)}.\n")
     except InterruptedRun as stop:
-        print(f"Stopped: {stop}. The same command goes on.", file=sys.stderr)
+        print("Stopped with a checkpoint. The same command goes on.", file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("Stopped. The same command goes on.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (DataError, RunError, ValueError) as error:
+    except DataError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (RunError, ValueError) as error:
+        print(f"error: {error} (--fresh starts the demo over)", file=sys.stderr)
         return 1
     print(report.summary(results, given.folder))
     return 0
@@ -93,19 +97,16 @@ def _demo(
     """Train what is not trained yet, judge everything."""
     data = load("fashion-mnist", data_root, download=True)
     assert data.splits is not None
-    print(
+    _say(
         f"{DATA_TITLE}: {len(data.images):,} pictures, whose labels are used only to judge. Every method\n"
         "starts from the same weights, sees as many views in a step and takes as many steps.\n"
     )
+    stages = len(runs) + 1
     for number, options in enumerate(runs.values(), 1):
-        print(
-            f"[{number}/{len(runs) + 1}] {title(options)} of {options.image_count} pictures a step",
-            flush=True,
-        )
+        earlier = ", trained earlier" if (options.folder / ENCODER_FILE).is_file() else ""
+        _say(f"[{number}/{stages}] {title(options)} of {options.image_count} pictures a step{earlier}")
         train(options, data=data)
-    print(
-        f"[{len(runs) + 1}/{len(runs) + 1}] evaluation: k-NN, linear probe, retrieval, pictures", flush=True
-    )
+    _say(f"[{stages}/{stages}] evaluation: k-NN, linear probe, retrieval, pictures")
     return _judge(folder, runs, evaluation, data)
 
 
@@ -145,6 +146,10 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(folder / method)
     for name in (report.RESULTS_FILE, report.TABLE_FILE, *PICTURE_FILES):
         (folder / name).unlink(missing_ok=True)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # a pipe must not hold it back until after the progress bar
 
 
 def _minutes(seconds: float) -> str:

@@ -43,6 +43,20 @@ class EvaluationOptions:
     queries: int = 6
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        least = {
+            "train_images": 1,
+            "test_images": 1,
+            "batch": 1,
+            "neighbours": 1,
+            "map_images": 0,
+            "queries": 0,
+            "seed": 0,
+        }
+        for name, lower in least.items():
+            if getattr(self, name) < lower:
+                raise ValueError(f"{name} must be at least {lower}, got {getattr(self, name)}")
+
     def as_settings(self) -> dict[str, Any]:
         """Return the options as results.json holds them."""
         return asdict(self) | {"linear_strengths": list(self.linear_strengths)}
@@ -163,8 +177,6 @@ def _sample(
     """Return at most ``count`` indices drawn without repetition, in order (files are read in order), and
     their labels.
     """
-    if count < 1:
-        raise ValueError(f"the number of pictures to evaluate with must be at least 1, got {count}")
     indices = np.sort(rng.permutation(len(images))[:count])
     return indices, np.asarray(labels)[indices]
 

@@ -63,7 +63,7 @@ def draw_neighbours(
         labels: their labels.
     """
     shown = min(NEIGHBOURS_SHOWN, len(test) - 1)
-    if shown < 1 or not features:
+    if shown < 1 or count < 1 or not features:
         return {}
     queries = pick_queries(labels, count, rng)
     blocks = {}

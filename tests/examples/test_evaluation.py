@@ -138,10 +138,20 @@ def test_a_broken_encoder_is_named(tmp_path, encode, message):
     assert not (tmp_path / "results.json").exists()
 
 
-@pytest.mark.parametrize("field", ["train_images", "test_images"])
-def test_no_pictures_is_an_error(tmp_path, field):
-    with pytest.raises(ValueError, match="pictures to evaluate with must be at least 1, got 0"):
-        evaluate_encoders(tmp_path, {}, splits(), options=EvaluationOptions(**{field: 0}))
+@pytest.mark.parametrize(
+    ("field", "value", "least"),
+    [("train_images", 0, 1), ("neighbours", -3, 1), ("queries", -1, 0), ("seed", -1, 0)],
+)
+def test_options_are_checked_when_made(field, value, least):
+    with pytest.raises(ValueError, match=f"{field} must be at least {least}, got {value}"):
+        EvaluationOptions(**{field: value})
+
+
+def test_pictures_can_be_left_out(tmp_path):
+    options = EvaluationOptions(train_images=30, test_images=20, neighbours=5, map_images=0, queries=0)
+    results = evaluate_encoders(tmp_path, {"means": Candidate(means)}, splits(), options=options)
+    assert results.pictures == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.json", "results.md"]
 
 
 def test_a_collapsed_encoder_is_judged_and_shows_in_its_rank(tmp_path):
