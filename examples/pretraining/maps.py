@@ -84,15 +84,18 @@ def _map(
 ) -> None:
     low, high = points.min(axis=0), points.max(axis=0)
     places = (points - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
-    axes.scatter(*places[groups < 0].T, s=6, color=OTHERS, linewidths=0)
+    others = places[groups < 0]
+    axes.scatter(others[:, 0], others[:, 1], s=6, color=OTHERS, linewidths=0)
     present = [index for index in range(len(group_names)) if (groups == index).any()]
     for index in present:
-        axes.scatter(*places[groups == index].T, s=10, color=CLASSES[index], linewidths=0, alpha=0.8)
+        members = places[groups == index]
+        axes.scatter(members[:, 0], members[:, 1], s=10, color=CLASSES[index], linewidths=0, alpha=0.8)
     centres = np.array([_densest(places[groups == index]) for index in present]).reshape(-1, 2)
     widths = [0.022 * len(group_names[index]) for index in present]
-    for index, place in zip(present, _apart(centres, widths, height=0.042), strict=True):
+    for index, (x, y) in zip(present, _apart(centres, widths, height=0.042), strict=True):
         axes.text(
-            *place,
+            x,
+            y,
             group_names[index],
             ha="center",
             va="center",
