@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import rankloss.torch as rl
 import torch
-from pretraining.sampling import step_seed
 from torch import Tensor, nn
 
+import rankloss.torch as rl
+from pretraining.sampling import step_seed
 from torch_s2r2.encoders import build_encoder, encoder_input, feature_size
 from torch_s2r2.methods import build_method
 from torch_s2r2.optimizers import build_optimizer, set_learning_rate

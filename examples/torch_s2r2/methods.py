@@ -6,11 +6,12 @@ and the step. S2R2 and SimCLR rank the views by rankloss; SwAV is lightly's.
 
 from typing import Any, Protocol, cast
 
-import rankloss.torch as rl
 import torch
-from pretraining.options import Options
 from torch import Tensor, nn
 from torch.nn import functional
+
+import rankloss.torch as rl
+from pretraining.options import Options
 
 
 class Method(Protocol):

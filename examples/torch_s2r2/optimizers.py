@@ -1,8 +1,9 @@
 """The optimisers; their learning rate is a function of the step, which the trainer sets."""
 
 import torch
-from pretraining.options import Options
 from torch import nn
+
+from pretraining.options import Options
 
 
 def build_optimizer(options: Options, modules: list[nn.Module], *, fused: bool) -> torch.optim.Optimizer:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from pretraining.datasets import PretrainingData, load
 from pretraining.progress import Progress, Row, read_curves
 from pretraining.sampling import batches
-
 from torch_s2r2.checkpoints import RunError, load_checkpoint, save_checkpoint, write_whole
 from torch_s2r2.encoders import ENCODER_FILE, Encode, encode_with, initialise_seeded
 from torch_s2r2.feeding import feed

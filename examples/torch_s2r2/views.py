@@ -9,9 +9,10 @@ import kornia.augmentation as kornia
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pretraining.options import Options
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pretraining.options import Options
 
 # The means and standard deviations of Fashion-MNIST (grey) and of ImageNet (colour), on a scale of 0 to 1.
 GREY_STATISTICS = ((0.286,), (0.353,))
@@ -119,7 +120,7 @@ def normalise(images: Tensor) -> Tensor:
 
 def whole_pictures(pictures: NDArray[np.uint8], image_size: int, device: torch.device) -> Tensor:
     """Pictures `[b, height, width, channels]` as the encoder sees them when it is used: whole, unaltered."""
-    images = torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    images = torch.tensor(pictures, device=device).permute(0, 3, 1, 2).float() / 255
     if images.shape[2:] != (image_size, image_size):
         images = functional.interpolate(images, (image_size, image_size), mode="bilinear", antialias=True)
     return normalise(images)
