@@ -81,6 +81,34 @@ def test_one_graph_for_galleries_views_masks_and_scores(objective: Any) -> None:
     assert counter.frame_count == 1
 
 
+def test_an_objective_made_within_the_step() -> None:
+    """The shortest spelling, which makes a new object at each step."""
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def step(x: Tensor, targets: Tensor) -> Tensor:
+        return rl.embedding_loss(rl.SmoothAP(temperature=0.2), x, targets)
+
+    compiled = torch.compile(step, fullgraph=True, backend=counter)
+    for seed in range(3):
+        assert_close(compiled(rows(seed, 12, 5), labels(seed)), step(rows(seed, 12, 5), labels(seed)))
+    assert counter.frame_count == 1
+
+
+def test_an_equal_objective_does_not_compile_again() -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def step(objective: rl.SmoothAP, x: Tensor) -> Tensor:
+        return rl.embedding_loss(objective, x.reshape(4, 3, 5))
+
+    compiled = torch.compile(step, fullgraph=True, backend=counter)
+    for _ in range(3):
+        compiled(rl.SmoothAP(temperature=0.2), rows(0, 12, 5))
+    assert counter.frame_count == 1
+    found = compiled(rl.SmoothAP(temperature=0.4), rows(0, 12, 5))
+    assert_close(found, step(rl.SmoothAP(temperature=0.4), rows(0, 12, 5)))
+    assert counter.frame_count <= 2
+
+
 def test_a_gallery_that_wants_no_gradient() -> None:
     def step(x: Tensor, bank: Tensor, targets: Tensor) -> Tensor:
         return rl.embedding_loss(rl.SmoothAP(), x, targets, gallery=bank, gallery_labels=targets)
@@ -127,7 +155,7 @@ def test_bad_input_is_refused_while_tracing() -> None:
     compiled = torch.compile(
         lambda x, y: rl.embedding_loss(rl.SmoothAP(), x, y), fullgraph=True, backend="eager"
     )
-    with pytest.raises(Exception, match="labels"):
+    with pytest.raises(Exception, match="labels must have shape"):
         compiled(rows(0, 12, 5), labels(0, 11))
 
 
