@@ -163,20 +163,28 @@ def notes(results: Results) -> str:
         f"{settings['temperature']}). "
         "Linear probe: logistic regression on standardised features, its strength chosen on held-out "
         "training pictures. "
-        + _retrieval_note(data.multi_label)
+        + _retrieval_note(min(settings["retrieval_images"], data.test_images), data.multi_label)
         + " Effective rank: the number of directions the test features use.",
-        f"One seed ({results.seed}): {_uncertainty(results)}",
+        f"{_seeds(results)}: {_uncertainty(results)}",
     ]
     return "\n\n".join(lines)
 
 
-def _retrieval_note(multi_label: bool) -> str:
+def _seeds(results: Results) -> str:
+    """Return which seeds the runs had, or the evaluation where no run was judged."""
+    seeds = sorted({row.settings["seed"] for row in results.encoders if "seed" in row.settings})
+    if len(seeds) > 1:
+        return f"One seed a run ({', '.join(map(str, seeds))})"
+    return f"One seed ({seeds[0] if seeds else results.seed})"
+
+
+def _retrieval_note(queries: int, multi_label: bool) -> str:
     if multi_label:
         return (
-            "Retrieval: each test picture ranks the training pictures, right are those that share a class "
-            "with it (a common class makes most of them right, so compare it only down the column)."
+            f"Retrieval: each of {queries:,} test pictures ranks the training pictures, right are those that "
+            "share a class with it (a common class makes most of them right, so compare it only down the column)."
         )
-    return "Retrieval: each test picture ranks the other test pictures, right are those of its class."
+    return f"Retrieval: each of {queries:,} test pictures ranks the others, right are those of its class."
 
 
 def _uncertainty(results: Results) -> str:

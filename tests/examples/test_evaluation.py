@@ -194,3 +194,26 @@ def test_pictures_that_share_a_class_are_right():
     several = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool)
     found = exhibits.share_a_class(several, np.array([[0], [3]]), np.array([[1, 2], [0, 3]]))
     np.testing.assert_array_equal(found, [[True, False], [False, False]])
+
+
+def test_retrieval_of_some_pictures_leaves_no_class_out(tmp_path, monkeypatch):
+    data = splits()
+    order = np.argsort(data.test_labels, kind="stable")  # as folders come
+    arranged = EvaluationSplits(
+        data.train_images,
+        data.train_labels,
+        data.test_images[order],
+        data.test_labels[order],
+        data.class_names,
+    )
+    queried: list[np.ndarray] = []
+
+    def note(test: np.ndarray, labels: np.ndarray, *_: object) -> float:
+        queried.append(labels)
+        return 0.5
+
+    monkeypatch.setattr(evaluation.measures, "retrieval_map", note)
+    options = EvaluationOptions(neighbours=5, retrieval_images=16, map_images=0, queries=0)
+    evaluate_encoders(tmp_path, {"means": Candidate(means)}, arranged, options=options)
+    assert len(queried[0]) == 16
+    assert set(queried[0]) == {0, 1, 2, 3}

@@ -16,7 +16,9 @@ def results(**changes) -> Results:
         EncoderFigures("raw pixels", False, 784, 0.75, 0.85, 0.01, 0.4, 28.0, 2.5),
     ]
     data = DataFacts("Fashion-MNIST", 10_000, 10_000, ["Coat", "Bag"], False)
-    made = Results(data, 0, {"neighbours": 20, "temperature": 0.07}, rows, {"map": "map.png"})
+    made = Results(
+        data, 0, {"neighbours": 20, "temperature": 0.07, "retrieval_images": 4_000}, rows, {"map": "map.png"}
+    )
     return dataclasses.replace(made, **changes)
 
 
@@ -40,6 +42,14 @@ def test_the_notes_say_one_seed_and_how_sure_a_figure_is():
     said = report.notes(results())
     assert "One seed (0)" in said
     assert "± 0.8 points" in said  # 1.96 sqrt(0.75 · 0.25 / 10,000)
+
+
+def test_the_notes_name_the_seeds_of_the_runs():
+    first, second = results().encoders
+    rows = [dataclasses.replace(first, settings={"seed": 7}), second]
+    assert "One seed (7)" in report.notes(results(encoders=rows))
+    rows.append(dataclasses.replace(first, settings={"seed": 3}))
+    assert "One seed a run (3, 7)" in report.notes(results(encoders=rows))
 
 
 def test_the_summary_names_every_file(tmp_path):
