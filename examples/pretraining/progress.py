@@ -6,6 +6,8 @@ last checkpoint, holds no step twice in either.
 
 import csv
 import dataclasses
+import io
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Self
 
 from tensorboard.summary import Writer
 from tqdm import tqdm
+
+from pretraining.files import write_whole
 
 CURVES = "curves.csv"
 
@@ -50,15 +54,23 @@ def read_curves(run_folder: Path) -> list[Row]:
     ]
 
 
+def _as_csv(rows: list[Row], *, header: bool = False) -> str:
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    if header:
+        table.writeheader()
+    table.writerows(map(dataclasses.asdict, rows))
+    return text.getvalue()
+
+
 class Progress:
     """Context that shows and records a run from `first_step` on, keeping only the earlier steps' records."""
 
     def __init__(self, run_folder: Path, first_step: int, steps: int, title: str, *, shown: bool) -> None:
         kept = [row for row in read_curves(run_folder) if row.step < first_step]
         self.seconds_before = kept[-1].seconds if kept else 0.0
-        self._curves = (run_folder / CURVES).open("w", newline="")
-        self._table = csv.DictWriter(self._curves, [field.name for field in dataclasses.fields(Row)])
-        self._table.writeheader()
+        write_whole(run_folder / CURVES, lambda file: file.write(_as_csv(kept, header=True).encode()))
+        self._curves = (run_folder / CURVES).open("a", newline="")
         shutil.rmtree(run_folder / "tensorboard", ignore_errors=True)
         self._tensorboard = Writer(str(run_folder / "tensorboard"))
         self._bar = tqdm(
@@ -66,13 +78,15 @@ class Progress:
         )
         self._map: float | None = None
         for row in kept:
-            self._write(row)
-        self._flush()
+            self._draw(row)
+        self._tensorboard.flush()
 
     def record(self, row: Row) -> None:
         """Add a step to the records and to the bar."""
-        self._write(row)
-        self._flush()
+        self._curves.write(_as_csv([row]))
+        self._curves.flush()
+        self._draw(row)
+        self._tensorboard.flush()
         self._map = self._map if row.map is None else row.map
         shown = {"loss": f"{row.loss:.4f}", "views/s": f"{row.views_per_second:,.0f}"}
         if self._map is not None:
@@ -80,15 +94,14 @@ class Progress:
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 
-    def _write(self, row: Row) -> None:
-        self._table.writerow(dataclasses.asdict(row))
+    def sync(self) -> None:
+        """Force the curves onto the disk, so that none is missing up to a checkpoint that is written next."""
+        os.fsync(self._curves.fileno())
+
+    def _draw(self, row: Row) -> None:
         for name, value in dataclasses.asdict(row).items():
             if name != "step" and value is not None:
                 self._tensorboard.add_scalar(f"pretraining/{name}", value, row.step)
-
-    def _flush(self) -> None:
-        self._curves.flush()
-        self._tensorboard.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -1,13 +1,12 @@
 """Checkpoints: written so that a crash leaves the old or the new one whole, and read with suspicion."""
 
-import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from pretraining.files import write_whole
 from torch_s2r2.options import TorchOptions
 
 CHECKPOINT = "checkpoint.pt"
@@ -16,21 +15,6 @@ FORMAT = "rankloss pretraining, PyTorch, 1"
 
 class RunError(RuntimeError):
     """The run can't start or go on; the message is one sentence for the user."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file beside its place, force it onto the disk, and move it there in one step."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save_checkpoint(

@@ -1,7 +1,7 @@
 """Batches of pictures on the device: straight from memory, or decoded by worker processes."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class _Lists:
     def __init__(self, batches: Iterator[NDArray[np.int64]]) -> None:
         self._batches = batches
 
-    def __iter__(self) -> Iterator[Sequence[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         return (numbers.tolist() for numbers in self._batches)
 
 

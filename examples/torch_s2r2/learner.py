@@ -72,7 +72,7 @@ class Learner:
     def _embed(self, views: Tensor, pictures: int) -> Tensor:
         images = encoder_input(self.options.encoder, views).contiguous(memory_format=self.memory_format)
         embeddings: Tensor = self.network(images)
-        return embeddings.unflatten(0, (pictures, -1))
+        return embeddings.reshape(pictures, -1, embeddings.shape[1])
 
     def is_finite(self) -> bool:
         """Whether all weights and running statistics are finite numbers."""

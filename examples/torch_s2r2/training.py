@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from pretraining.datasets import PretrainingData, load
-from pretraining.progress import Progress, Row, read_curves
+from pretraining.files import write_whole
+from pretraining.progress import CURVES, Progress, Row, read_curves
 from pretraining.sampling import batches
-from torch_s2r2.checkpoints import RunError, load_checkpoint, save_checkpoint, write_whole
+from torch_s2r2.checkpoints import RunError, load_checkpoint, save_checkpoint
 from torch_s2r2.encoders import ENCODER_FILE, Encode, encode_with, initialise_seeded
 from torch_s2r2.feeding import feed
 from torch_s2r2.learner import Learner, views_average_precision
@@ -81,8 +82,10 @@ def train(
         _learn(learner, data, folder, mark, last_step + 1, show_progress)
     write_whole(folder / ENCODER_FILE, lambda file: torch.save(learner.encoder.state_dict(), file))
     encode = encode_with(learner.encoder, options.encoder, data.image_size, device)
-    last = read_curves(folder)[-1]
-    measured = [row.map for row in read_curves(folder) if row.map is not None]
+    rows = read_curves(folder)
+    if not rows:
+        raise RunError(f"{folder / CURVES} of the finished run is missing or empty")
+    last, measured = rows[-1], [row.map for row in rows if row.map is not None]
     results = None if options.no_evaluation else _evaluate(options, data, encode, device)
     return TrainingResult(
         folder, last.step, last.loss, measured[-1] if measured else None, last.seconds, encode, results
@@ -118,9 +121,10 @@ def _learn(
             if received or step % options.checkpoint_every == 0 or step == options.steps:
                 if not learner.is_finite():
                     raise _not_finite(f"weights became infinite or NaN by step {step}", saved)
+                progress.sync()
                 save_checkpoint(folder, step, options, mark, learner.state())
                 saved = step
-            if received and step < options.steps:
+            if received:
                 raise InterruptedRun(
                     f"stopped at step {step} of {options.steps} with a checkpoint; --resume goes on",
                     received[0],
@@ -206,6 +210,10 @@ def _open_folder(options: TorchOptions) -> Path:
         raise RunError(f"{folder} is not empty: give --resume to go on with its run, or another --run-folder")
     if there and not (folder / OPTIONS).is_file():
         raise RunError(f"{folder} holds no run to resume: it has no {OPTIONS}")
+    if there and (others := options.differences(read_options(folder))):
+        raise RunError(
+            f"the run in {folder} has other options: {', '.join(others)}; give these, or another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if not there:
         write_whole(folder / OPTIONS, lambda file: file.write(options.to_json().encode()))

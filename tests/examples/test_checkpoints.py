@@ -4,11 +4,13 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
-from torch_s2r2.checkpoints import CHECKPOINT, RunError, load_checkpoint, save_checkpoint, write_whole
+from pretraining.files import write_whole
+from torch_s2r2.checkpoints import CHECKPOINT, RunError, load_checkpoint, save_checkpoint
 from torch_s2r2.options import TorchOptions
 
 MakeOptions = Callable[..., TorchOptions]
@@ -104,7 +106,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
-    def fail(file) -> None:
+    def fail(file: IO[bytes]) -> None:
         file.write(b"ne")
         raise OSError("disk full")
 

@@ -33,11 +33,12 @@ def test_seed_gives_the_same_run_and_another_does_not(
 def test_learns_to_find_views_of_the_same_picture(
     small_options: MakeOptions, small_data: PretrainingData
 ) -> None:
-    result = train(small_options(steps=40, batch_images=32), data=small_data, show_progress=False)
+    options = small_options(steps=40, batch_images=32, head_dim=32, crop_min=0.6, no_flip=True, jitter=0.1)
+    result = train(options, data=small_data, show_progress=False)
     rows = read_curves(result.run_folder)
     assert np.mean([row.loss for row in rows[-5:]]) < 0.8 * np.mean([row.loss for row in rows[:3]])
     assert result.map is not None and rows[0].map is not None
-    assert result.map > rows[0].map + 0.05
+    assert result.map > rows[0].map + 0.1
     assert (result.step, result.loss, result.seconds) == (40, rows[-1].loss, rows[-1].seconds)
 
 
@@ -90,10 +91,16 @@ def test_folder_of_something_else(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["diary.txt"]
 
 
-def test_resuming_with_other_options_or_data(small_options: MakeOptions, small_data: PretrainingData) -> None:
+def test_resuming_with_other_options_or_data(
+    small_options: MakeOptions, small_data: PretrainingData, tmp_path: Path
+) -> None:
     run(small_options(), small_data)
     with pytest.raises(RunError, match=r"other options: --views 4 \(here 3\)"):
         run(small_options(views=3, resume=True), small_data)
+    (small_options().folder / CHECKPOINT).rename(tmp_path / CHECKPOINT)  # killed before the first checkpoint
+    with pytest.raises(RunError, match=r"has other options: --views 4 \(here 3\)"):
+        run(small_options(views=3, resume=True), small_data)
+    (tmp_path / CHECKPOINT).rename(small_options().folder / CHECKPOINT)
     others = PretrainingData("small", 255 - np.asarray(small_data.images), None, 16)
     with pytest.raises(RunError, match="was made with other data"):
         run(small_options(resume=True), others)
