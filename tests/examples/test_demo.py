@@ -10,7 +10,7 @@ import pytest
 from torch_s2r2 import training
 from torch_s2r2.training import InterruptedRun
 
-ENCODERS = ["S2R2, 8 views", "SimCLR, 2 views", "SwAV, 2 + 6 crops", "untrained", "raw pixels"]
+ENCODERS = ["S2R2, 8 views", "SimCLR, 2 views", "SwAV, 2 views", "untrained", "raw pixels"]
 
 
 @pytest.fixture
