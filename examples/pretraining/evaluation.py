@@ -7,12 +7,11 @@ puts several encoders beside each other in one table and one set of pictures.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +91,7 @@ def evaluate_run(
     Args:
         run_folder: where curves.csv is, and where results.json, results.md and the pictures go.
         name: what the encoder is called in the table.
-        baselines: other encoders by name, an untrained one first: the pictures show it beside the trained
-            one.
+        baselines: other encoders by name, an untrained one first, which the pictures show too.
         seed: of the run, and of all that is drawn at random here.
 
     Returns:
@@ -116,7 +114,6 @@ def evaluate_encoders(
     *,
     data_name: str = "",
     options: EvaluationOptions | None = None,
-    stream: TextIO | None = None,
 ) -> Results:
     """Judge the candidates and raw pixels on the same pictures; write results and pictures to ``folder``."""
     options = options or EvaluationOptions()
@@ -127,7 +124,7 @@ def evaluate_encoders(
     shown = [title for title, candidate in candidates.items() if candidate.pictured]
     encoded = len(_batches(train, options.batch)) + len(_batches(test, options.batch))
     steps = encoded + _STEPS_A_JUDGEMENT * len(candidates) + len(shown) + 1
-    with tqdm(total=steps, desc="evaluation", unit="step", file=stream or sys.stderr, leave=False) as bar:
+    with tqdm(total=steps, desc="evaluation", unit="step", leave=False) as bar:
         watch = Watch(bar)
         encoders = {title: candidate.encode for title, candidate in candidates.items()}
         train_features = _encode_all(
