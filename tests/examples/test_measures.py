@@ -85,6 +85,9 @@ def test_nearest_to_leaves_the_query_out_even_among_duplicates():
     assert found.shape == (2, 3)
     assert set(found[0]) == {0, 1, 4}
     assert 3 not in found[1]
+    for query in (0, 1, 2, 4):  # more duplicates than are asked for: whichever come first, not the query
+        (few,) = measures.nearest_to(features, np.array([query]), 2)
+        assert set(few) < {0, 1, 2, 4} - {query}
 
 
 def test_neighbours_of_every_row_are_the_nearest_others():
@@ -173,6 +176,19 @@ def test_the_strength_is_the_one_that_does_best_on_held_out_pictures():
     assert measures.choose_strength(features, labels, (5.0,), classes=3) == 5.0
     with pytest.raises(ValueError, match="strengths must name at least one"):
         measures.choose_strength(features, labels, (), classes=3)
+
+
+def test_pictures_of_every_class_are_held_out(monkeypatch):
+    fitted: list[np.ndarray] = []
+
+    def note(train, labels, test, *, strength, classes):
+        fitted.append(labels)
+        return np.zeros((len(test), classes))
+
+    monkeypatch.setattr(measures, "linear_scores", note)
+    labels = np.repeat([0, 1, 2], 10)
+    measures.choose_strength(np.zeros((30, 2)), labels, (1.0, 2.0), classes=3)
+    assert [np.bincount(part).tolist() for part in fitted] == [[8, 8, 8]] * 2
 
 
 def test_retrieval_is_the_average_precision_of_each_test_picture_among_the_others():
