@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, Literal, TypedDict
 
 from rankloss._framework import Array, Framework
 
@@ -36,6 +36,10 @@ class EmbeddingOptions(QueryOptions, total=False):
     normalize: bool
     include_query: bool
     block_size: int | None
+
+
+_SCORE_OPTIONS = ScoreOptions.__optional_keys__
+_EMBEDDING_OPTIONS = EmbeddingOptions.__optional_keys__
 
 
 @dataclass(frozen=True)
@@ -73,28 +77,29 @@ class ScoreBatch:
 # -- options of objectives
 
 
-def check_temperature(temperature: Any) -> None:
-    """Raise unless it is a finite number above 0."""
+def check_temperature(temperature: Any) -> float:
+    """The temperature as a plain number; raise unless it is finite and above 0."""
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, found {temperature!r} of type {_type(temperature)}")
     if not (math.isfinite(temperature) and float(temperature) > 0):
         raise ValueError(f"temperature must be finite and above 0, found {temperature!r}")
+    return float(temperature)
 
 
-def check_count(name: str, count: Any) -> None:
-    """Raise unless it is an integer, of Python or NumPy, of at least 1."""
+def check_count(name: str, count: Any) -> int:
+    """The count as a plain integer; raise unless it is one, of Python or NumPy, and at least 1."""
     if isinstance(count, bool) or not isinstance(count, Integral):
         raise TypeError(f"{name} must be an integer, found {count!r} of type {_type(count)}")
     if count < 1:
         raise ValueError(f"{name} must be at least 1, found {count!r}")
+    return int(count)
 
 
 # -- batches
 
 
-def check_options(function: str, options: Mapping[str, Any], known: type) -> None:
+def check_options(function: str, options: Mapping[str, Any], names: frozenset[str]) -> None:
     """Raise TypeError on an option that the function does not have."""
-    names = get_type_hints(known)
     for name in options:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
@@ -111,7 +116,7 @@ def check_embedding_batch(
     num_blocks: int = 1,
 ) -> EmbeddingBatch:
     """The arguments of an embedding function as a batch; TypeError or ValueError if they are not one."""
-    check_options(function, options, EmbeddingOptions)
+    check_options(function, options, _EMBEDDING_OPTIONS)
     batch = EmbeddingBatch(_stacked_views(framework, embeddings), labels, **options)
     _check_embeddings(framework, batch)
     _check_relation(framework, batch)
@@ -130,7 +135,7 @@ def check_score_batch(
     framework: Framework, function: str, scores: Any, relevant: Any, options: ScoreOptions
 ) -> ScoreBatch:
     """The arguments of a score function as a batch; TypeError or ValueError if they are not one."""
-    check_options(function, options, ScoreOptions)
+    check_options(function, options, _SCORE_OPTIONS)
     batch = ScoreBatch(scores, relevant, **options)
     _check_array(framework, "scores", scores, "real floating", (None, None), "[queries, items]")
     shape = tuple(scores.shape)

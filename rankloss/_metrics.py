@@ -72,11 +72,11 @@ class RecallAtK:
     k: int = 1
 
     def __post_init__(self) -> None:
-        check_count("k", self.k)
+        object.__setattr__(self, "k", check_count("k", self.k))
 
     def of_ranking(self, framework: Framework, ranking: _Ranking) -> Array:
         xp = framework.xp
-        return xp.max(xp.where(ranking.rank <= int(self.k), ranking.positive, 0), axis=1)
+        return xp.max(xp.where(ranking.rank <= self.k, ranking.positive, 0), axis=1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -12,6 +13,17 @@ from torch import Tensor
 from rankloss._framework import Framework
 
 
+@cache
+def keep_freed_memory() -> None:
+    """Let the process keep the memory of a block for the next one, from now on.
+
+    glibc gives freed memory back to the system, and faults it in again page by page, beyond a threshold that
+    rises to the largest array freed so far, up to 32 MiB. Freeing one that nobody touched costs nothing, and
+    makes FastAP at 4,096 rows twice as fast in a process that did nothing else before.
+    """
+    torch.empty((1 << 25) - (1 << 16), dtype=torch.uint8)
+
+
 class TorchFramework(Framework):
     """Tensors on any device. Nothing here waits for a device other than the CPU."""
 
@@ -19,15 +31,10 @@ class TorchFramework(Framework):
 
     def __init__(self) -> None:
         super().__init__(xp)
-        # The largest arrays of a pass are made again and again in the same shapes. Fresh from the system,
-        # their memory costs more time than what is computed in it.
-        self._workspace: dict[tuple[int, ...], Tensor] = {}
 
-    def _in_workspace(self, queries: int, positives: int, items: Tensor) -> Tensor:
-        shape = (queries, positives, items.shape[1])
-        if shape not in self._workspace:
-            self._workspace[shape] = items.new_empty(shape)
-        return self._workspace[shape]
+    def scan(self, step: Callable[..., Any], carry: Any, rows: Sequence[Tensor], block_size: int) -> Any:
+        keep_freed_memory()
+        return super().scan(step, carry, rows, block_size)
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, Tensor)
@@ -64,13 +71,11 @@ class TorchFramework(Framework):
         return exponents.clamp_(-limit, limit).exp_()
 
     def shares(self, items: Tensor, positives: Tensor) -> Tensor:
-        out = self._in_workspace(*positives.shape, items)
-        torch.add(items[:, None, :], positives[:, :, None], out=out)
-        return torch.div(items[:, None, :], out, out=out)
+        sums = items[:, None, :] + positives[:, :, None]
+        return torch.div(items[:, None, :], sums, out=sums)
 
     def sigmoid_of_differences(self, items: Tensor, positives: Tensor) -> Tensor:
-        out = self._in_workspace(*positives.shape, items)
-        return torch.sub(items[:, None, :], positives[:, :, None], out=out).sigmoid_()
+        return (items[:, None, :] - positives[:, :, None]).sigmoid_()
 
     def sigmoid_slope(self, sigmoid: Tensor) -> Tensor:
         return sigmoid.addcmul_(sigmoid, sigmoid, value=-1)

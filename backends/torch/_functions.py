@@ -20,7 +20,7 @@ from rankloss._passes import embedding_pass, score_pass
 from rankloss.objectives import Objective
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._framework import TorchFramework
-from rankloss.torch._operators import Plan, embedding_operator, plan_key, score_operator
+from rankloss.torch._operators import embedding_operator, plan_key, score_operator
 
 
 def embedding_loss(
@@ -47,9 +47,8 @@ def embedding_loss(
     """
     _, num_blocks = split_objective(objective)
     batch = check_embedding_batch(TorchFramework(), "embedding_loss", embeddings, labels, options, num_blocks)
-    plan = Plan(objective, batch.reduction, batch.normalize, batch.include_query, batch.block_size)
     return embedding_operator(
-        plan_key(plan),
+        plan_key(objective, batch.reduction, batch.normalize, batch.include_query, batch.block_size),
         batch.embeddings,
         batch.labels,
         batch.gallery,
@@ -77,7 +76,7 @@ def score_loss(
     check_score_objective(objective)
     batch = check_score_batch(TorchFramework(), "score_loss", scores, relevant, options)
     wanted = _wants_gradient(batch.scores, batch.reduction)
-    key = plan_key(Plan(objective, batch.reduction))
+    key = plan_key(objective, batch.reduction)
     return score_operator(key, batch.scores, batch.relevant, batch.valid, batch.weights, wanted)[0]
 
 

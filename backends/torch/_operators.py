@@ -6,6 +6,7 @@ With the reduction "none" the incoming gradient weighs each query, so backward r
 
 from __future__ import annotations
 
+from ast import literal_eval
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
 from rankloss._passes import Result, embedding_pass, score_pass
-from rankloss.objectives import Objective
+from rankloss.objectives import Blockwise, Objective
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._framework import TorchFramework
 
@@ -33,9 +34,23 @@ class Plan:
 _PLANS: dict[str, Plan] = {}
 
 
+def plan_key(objective: Objective, *settings: Any) -> str:
+    """The name by which operators find a plan: they take tensors, numbers and strings alone.
+
+    While `torch.compile` traces, an objective may not exist but as its class and options, of which the name is
+    made outside the trace.
+    """
+    inner, num_blocks = split_objective(objective)
+    blocks = num_blocks if isinstance(objective, Blockwise) else None
+    # Spelled out, lest the compiler takes a number that changes for a variable of the graph.
+    options = tuple([(name, f"{getattr(inner, name)!r}") for name in type(inner).__dataclass_fields__])
+    return _registered(type(inner), options, blocks, *settings)
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def plan_key(plan: Plan) -> str:
-    """The name by which operators find a plan: they take tensors, numbers and strings alone."""
+def _registered(kind: Any, options: Any, blocks: int | None, *settings: Any) -> str:
+    objective = kind(**{name: literal_eval(text) for name, text in options})
+    plan = Plan(objective if blocks is None else Blockwise(objective, blocks), *settings)
     for known in (plan, replace(plan, reduction="sum")):  # backward of "none" is a sum
         if _PLANS.setdefault(repr(known), known) != known:
             raise TypeError(

@@ -47,7 +47,7 @@ class Blockwise:
                 "multiply the two num_blocks instead"
             )
         check_objective(self.objective, "objective")
-        check_count("num_blocks", self.num_blocks)
+        object.__setattr__(self, "num_blocks", check_count("num_blocks", self.num_blocks))
 
 
 Objective = RankingObjective | Blockwise
@@ -56,6 +56,6 @@ Objective = RankingObjective | Blockwise
 def split_objective(objective: Objective) -> tuple[RankingObjective, int]:
     """The objective inside and the number of blocks; TypeError if it is no objective."""
     if isinstance(objective, Blockwise):
-        return objective.objective, int(objective.num_blocks)
+        return objective.objective, objective.num_blocks
     check_objective(objective, "objective")
     return objective, 1

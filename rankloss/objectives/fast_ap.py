@@ -43,13 +43,13 @@ class FastAP:
     num_bins: int = 10
 
     def __post_init__(self) -> None:
-        check_count("num_bins", self.num_bins)
+        object.__setattr__(self, "num_bins", check_count("num_bins", self.num_bins))
 
     def loss_and_gradient(
         self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
     ) -> tuple[Array, Array | None]:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
-        xp, bins = framework.xp, int(self.num_bins)
+        xp, bins = framework.xp, self.num_bins
         first, last = relevance.window
         # y = d·B/4 lies in [0, B]. An item with k − 1 < y ≤ k adds k − y to H_{k−1} and 1 to H_k and all later
         # ones, so that a scatter of each at k gives the running sums without any h. Items at or beyond the ends
@@ -97,7 +97,7 @@ class FastAP:
 
     def _running(self, framework: Framework, index: Array, ramp: Array, one: Array) -> Array:
         """Running sums H_0 … H_B [q, B + 1] of the triangular weights."""
-        shape = (index.shape[0], int(self.num_bins) + 2)
+        shape = (index.shape[0], self.num_bins + 2)
         ramps = framework.add_at(framework.zeros(shape, ramp), index, ramp)
         counts = framework.add_at(framework.zeros(shape, ramp), index, one)
         return framework.xp.cumulative_sum(counts, axis=1)[:, :-1] + ramps[:, 1:]

@@ -45,15 +45,13 @@ class SmoothAP:
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+        object.__setattr__(self, "temperature", check_temperature(self.temperature))
 
     def loss_and_gradient(
         self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
     ) -> tuple[Array, Array | None]:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
-        return rank_loss_and_gradient(
-            framework, self._of_ranks, float(self.temperature), scores, relevance, scale
-        )
+        return rank_loss_and_gradient(framework, self._of_ranks, self.temperature, scores, relevance, scale)
 
     @staticmethod
     def _of_ranks(rank: Array, rank_among_positives: Array) -> tuple[Array, Array, Array]:

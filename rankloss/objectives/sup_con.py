@@ -39,13 +39,13 @@ class SupCon:
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+        object.__setattr__(self, "temperature", check_temperature(self.temperature))
 
     def loss_and_gradient(
         self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
     ) -> tuple[Array, Array | None]:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
-        xp, temperature = framework.xp, float(self.temperature)
+        xp, temperature = framework.xp, self.temperature
         first, last = relevance.window
         some = relevance.has_positive
         share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)
