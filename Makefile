@@ -1,0 +1,67 @@
+# `make demo` and `make test` do all their set-up. VENV names the virtual environment, PYTHON what makes it.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+EXTRAS := examples,test,lint,bench
+
+# What is installed in the environment, and which checkout it runs.
+INSTALLED := $(VENV)/.installed
+LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
+
+.PHONY: help setup data demo test test-all bench lint format clean
+
+help:
+	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (6 minutes)"
+	@echo "make test      run every test but the long ones"
+	@echo "make test-all  run the long ones too"
+	@echo "make bench     compare speed and memory with other libraries"
+	@echo "make lint      check style and types, on the built wheel"
+	@echo "make format    bring the code into its form"
+
+setup: $(LINKED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once, some minutes and gigabytes: PyTorch and others) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rankloss needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) setuptools wheel
+	@$(PIP) --no-build-isolation --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(LINKED): $(INSTALLED)
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@mkdir -p $(@D) && touch $@
+
+# Debian's package where we may install it; else the demo has torchvision download the pictures.
+data:
+	@if [ ! -d /usr/share/datasets/fashion-mnist ] && [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	    echo "Installing Debian's package dataset-fashion-mnist ..."; \
+	    { apt-get -qq update && apt-get -qq install -y dataset-fashion-mnist; } >/dev/null 2>&1 || true; fi
+
+demo: $(LINKED) data
+	@$(BIN)/python examples/demo.py
+
+test: $(LINKED)
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: $(LINKED)
+	$(BIN)/python -m pytest --hypothesis-profile=thorough
+
+bench: $(LINKED)
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+
+# Types are checked as users get them: backends/torch must never be importable as `torch`.
+lint: $(LINKED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint build/lib && $(PIP) --no-build-isolation --no-deps --target build/lint .
+	cd build/lint && MYPYPATH= $(abspath $(BIN))/mypy --strict -p rankloss
+
+format: $(LINKED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
