@@ -91,7 +91,7 @@ def _map(
         members = places[groups == index]
         axes.scatter(members[:, 0], members[:, 1], s=10, color=CLASSES[index], linewidths=0, alpha=0.8)
     centres = np.array([_densest(places[groups == index]) for index in present]).reshape(-1, 2)
-    widths = [0.022 * len(group_names[index]) for index in present]
+    widths = [0.01 + 0.022 * len(group_names[index]) for index in present]
     for index, (x, y) in zip(present, _apart(centres, widths, height=0.042), strict=True):
         axes.text(
             x,
@@ -116,9 +116,7 @@ def _densest(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _apart(centres: NDArray[np.float64], widths: Sequence[float], *, height: float) -> NDArray[np.float64]:
-    """Return the names' centres, moved up and down until none covers another, and inwards where one would
-    stick out.
-    """
+    """Return the names' centres, moved up and down until none covers another, and inwards from the sides."""
     half = np.asarray(widths) / 2
     places = centres.copy()
     places[:, 0] = np.clip(places[:, 0], half, np.maximum(half, 1 - half))

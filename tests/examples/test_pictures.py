@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -127,6 +128,8 @@ def test_names_on_a_map_do_not_cover_each_other():
     points[5:] /= 1000  # all classes in one place
     groups[:5] = -1
     figure = maps.draw_maps({"a": points, "b": points, "c": points}, groups, list("wxyz"), title="t")
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()  # lays out the panels, so that the names have their places
     drawn_on = [axes for axes in figure.axes if axes.texts]
     assert [axes.get_title(loc="left") for axes in drawn_on] == ["a", "b", "c"]
     for axes in drawn_on:
