@@ -22,6 +22,7 @@ from pretraining.progress import Row
 
 RIGHT, WRONG, QUERY = "#009E73", "#D55E00", "#444444"
 SERIES = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9")
+CAVEAT = {"fontsize": 9, "color": "#555555", "ha": "right", "va": "bottom"}
 DOTS_PER_INCH = 150
 TILE = 0.55  # inches a picture's side
 
@@ -115,6 +116,10 @@ def draw_curves(runs: Mapping[str, Sequence[Row]]) -> Figure:
         panel.set_title(f"loss of {name}", fontsize=11, loc="left")
     panels[-1].set_xlabel("step")
     axes.set_title("exact mAP of each step's views", fontsize=12, loc="left")
+    if len(runs) > 1:
+        axes.text(
+            0.98, 0.02, "compare only runs of\nequal views a picture", transform=axes.transAxes, **CAVEAT
+        )
     axes.set(xlabel="step", ylabel="mAP (%)")
     if axes.lines:
         axes.legend(frameon=False, fontsize=11)

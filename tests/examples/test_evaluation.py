@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from small_data import pictures
 
 from pretraining import evaluation, exhibits, report
-from pretraining.datasets import EvaluationSplits
+from pretraining.datasets import EvaluationSplits, load
 from pretraining.evaluation import Candidate, EvaluationOptions, evaluate_encoders, evaluate_run
 
 SMALL = EvaluationOptions(train_images=60, test_images=30, batch=16, neighbours=5, map_images=20, queries=3)
@@ -194,6 +194,17 @@ def test_pictures_that_share_a_class_are_right():
     several = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool)
     found = exhibits.share_a_class(several, np.array([[0], [3]]), np.array([[1, 2], [0, 3]]))
     np.testing.assert_array_equal(found, [[True, False], [False, False]])
+
+
+@pytest.mark.parametrize("name", ["coco", "folder"])
+def test_pictures_that_are_decoded_when_asked_for(tmp_path, request, name):
+    root = request.getfixturevalue({"coco": "coco", "folder": "folder_data"}[name])
+    data = load(name, root, image_size=40).splits
+    options = EvaluationOptions(neighbours=3, queries=2)
+    results = evaluate_encoders(tmp_path / "out", {"means": Candidate(means)}, data, options=options)
+    assert results.data.multi_label == (name == "coco")
+    assert results.encoders[1].dimensions == 32 * 32 * 3
+    assert set(results.pictures) == {"nearest neighbours"}  # too few pictures for a map
 
 
 def test_retrieval_of_some_pictures_leaves_no_class_out(tmp_path, monkeypatch):
