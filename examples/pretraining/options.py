@@ -80,7 +80,7 @@ class Options:
     prototypes_frozen_steps: int = option(20, "swav: first steps in which the prototypes stay as they are")
     sinkhorn_epsilon: float = option(0.05, "swav: how soft the assignment to prototypes is")
     queue_size: int = option(512, "swav: earlier pictures that are assigned along with the batch; 0 is none")
-    queue_start_step: int = option(40, "swav: the queue is used from this step on, once it is full")
+    queue_start_step: int = option(100, "swav: the queue is used from this step on, once it is full")
     # Views
     views: int | None = option(
         None,
@@ -89,8 +89,12 @@ class Options:
     views_per_step: int = option(512, "views in a batch (pictures times views), so that methods compare")
     batch_images: int | None = option(None, "pictures in a batch, in place of --views-per-step")
     crop_min: float | None = option(None, "least part of the picture's area in a view (default: 0.2)")
-    small_crop_size: int | None = option(None, "swav: side of a small crop (default: 3/7 of the view's)")
-    small_crop_max: float = option(0.35, "swav: greatest part of the picture's area in a small crop")
+    small_crop_size: int | None = option(
+        None, "swav: side of a small crop (default: 3/7 of a view's, under 64 px 5/7)"
+    )
+    small_crop_max: float | None = option(
+        None, "swav: greatest part of the area in a small crop (default: 0.35, under 64 px 0.6)"
+    )
     no_flip: bool = option(False, "do not mirror views")
     jitter: float | None = option(
         None, "strength of the colour jitter, 0 to 1 (default: 0.4 grey, 0.8 colour)"
@@ -127,7 +131,7 @@ class Options:
             self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0")
         for name in NOT_NEGATIVE:
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("crop_min", "jitter", "grayscale", "blur"):
+        for name in ("crop_min", "small_crop_max", "jitter", "grayscale", "blur"):
             self._check(name, getattr(self, name) is None or 0 <= getattr(self, name) <= 1, "between 0 and 1")
         self._check("views", 2 <= self.view_count <= 64, "between 2 and 64")
         self._check("crop_min", self.crop_min is None or self.crop_min > 0, "above 0")

@@ -37,12 +37,12 @@ def crops(options: Options, image_size: int) -> tuple[Crop, ...]:
     full = Crop(2, image_size, (crop_min, 1.0))
     if options.view_count == 2:
         return (full,)
-    # SwAV's own proportion: small crops of 96 pixels beside full ones of 224.
-    small = Crop(
-        options.view_count - 2,
-        options.small_crop_size or max(8, 4 * round(image_size * 3 / 28)),
-        (min(crop_min, options.small_crop_max) / 2, options.small_crop_max),
-    )
+    # SwAV's own small crops have 96 pixels beside 224. Of a picture of 28 that leaves 12, which show too little:
+    # on Fashion-MNIST crops of 20 pixels and more of the area gave 1 to 2 points of k-NN accuracy (one seed).
+    size, area_max = (5 / 7, 0.6) if image_size < SMALL_IMAGE else (3 / 7, 0.35)
+    area_max = options.small_crop_max or area_max
+    small_size = options.small_crop_size or max(8, round(image_size * size))
+    small = Crop(options.view_count - 2, small_size, (min(crop_min, area_max) / 2, area_max))
     return full, small
 
 
