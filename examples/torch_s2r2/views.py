@@ -37,8 +37,8 @@ def crops(options: Options, image_size: int) -> tuple[Crop, ...]:
     full = Crop(2, image_size, (crop_min, 1.0))
     if options.view_count == 2:
         return (full,)
-    # SwAV's own small crops have 96 pixels beside 224. Of a picture of 28 that leaves 12, which show too little:
-    # on Fashion-MNIST crops of 20 pixels and more of the area gave 1 to 2 points of k-NN accuracy (one seed).
+    # SwAV's own small crops have 96 pixels beside 224. Of 28 pixels that leaves 12, which show too little: on
+    # Fashion-MNIST, crops of 20 pixels and more of the area gave 1 to 2 points of k-NN accuracy (one seed).
     size, area_max = (5 / 7, 0.6) if image_size < SMALL_IMAGE else (3 / 7, 0.35)
     area_max = options.small_crop_max or area_max
     small_size = options.small_crop_size or max(8, round(image_size * size))
