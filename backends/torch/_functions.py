@@ -47,7 +47,7 @@ def embedding_loss(
     """
     _, num_blocks = split_objective(objective)
     batch = check_embedding_batch(TorchFramework(), "embedding_loss", embeddings, labels, options, num_blocks)
-    return embedding_operator(
+    loss: Tensor = embedding_operator(
         plan_key(objective, batch.reduction, batch.normalize, batch.include_query, batch.block_size),
         batch.embeddings,
         batch.labels,
@@ -58,6 +58,7 @@ def embedding_loss(
         _wants_gradient(batch.embeddings, batch.reduction),
         _wants_gradient(batch.gallery, batch.reduction),
     )[0]
+    return loss
 
 
 def score_loss(
@@ -77,7 +78,8 @@ def score_loss(
     batch = check_score_batch(TorchFramework(), "score_loss", scores, relevant, options)
     wanted = _wants_gradient(batch.scores, batch.reduction)
     key = plan_key(objective, batch.reduction)
-    return score_operator(key, batch.scores, batch.relevant, batch.valid, batch.weights, wanted)[0]
+    loss: Tensor = score_operator(key, batch.scores, batch.relevant, batch.valid, batch.weights, wanted)[0]
+    return loss
 
 
 @torch.no_grad()
@@ -99,7 +101,8 @@ def embedding_metric(
     check_metric(metric)
     framework = TorchFramework()
     batch = check_embedding_batch(framework, "embedding_metric", embeddings, labels, options)
-    return embedding_pass(framework, partial(evaluate_metric, metric), batch).value
+    value: Tensor = embedding_pass(framework, partial(evaluate_metric, metric), batch).value
+    return value
 
 
 @torch.no_grad()
@@ -108,7 +111,8 @@ def score_metric(metric: Metric, scores: Tensor, relevant: Tensor, **options: Un
     check_metric(metric)
     framework = TorchFramework()
     batch = check_score_batch(framework, "score_metric", scores, relevant, options)
-    return score_pass(framework, partial(evaluate_metric, metric), batch).value
+    value: Tensor = score_pass(framework, partial(evaluate_metric, metric), batch).value
+    return value
 
 
 def _wants_gradient(tensor: Tensor | None, reduction: str) -> bool:

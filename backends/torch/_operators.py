@@ -43,8 +43,9 @@ def plan_key(objective: Objective, *settings: Any) -> str:
     inner, num_blocks = split_objective(objective)
     blocks = num_blocks if isinstance(objective, Blockwise) else None
     # Spelled out, lest the compiler takes a number that changes for a variable of the graph.
-    options = tuple([(name, f"{getattr(inner, name)!r}") for name in type(inner).__dataclass_fields__])
-    return _registered(type(inner), options, blocks, *settings)
+    options = tuple([(name, f"{getattr(inner, name)!r}") for name in inner.__dataclass_fields__])
+    key: str = _registered(type(inner), options, blocks, *settings)
+    return key
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Relevance
@@ -10,10 +10,12 @@ from rankloss._relevance import Relevance
 
 @runtime_checkable
 class RankingObjective(Protocol):
-    """A loss of a query by the scores of its candidates: hashable options, value and gradient in closed form.
+    """A loss of a query by the scores of its candidates: a frozen dataclass of plain options.
 
-    CONTRIBUTING.md shows how to write one.
+    Value and gradient are in closed form. CONTRIBUTING.md shows how to write one.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def loss_and_gradient(
         self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
