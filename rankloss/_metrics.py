@@ -135,7 +135,7 @@ def evaluate_metric(
 
 def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Ranking:
     xp = framework.xp
-    order = xp.argsort(scores, axis=1, descending=True)
+    order = xp.argsort(scores, axis=1, descending=True, stable=False)
     scores = framework.take_along(scores, order)
     positive = framework.add_columns(
         xp.zeros_like(scores), relevance.window[0], xp.astype(relevance.positives, scores.dtype)
@@ -152,11 +152,15 @@ def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Rank
     return _Ranking(positive, rank, framework.take_along(hits, last) / rank, count)
 
 
-def _least_to_the_right(framework: Framework, array: Array) -> Array:
-    """min(array[q, t:]) for every t, in log₂ g steps: the standard has no running minimum."""
-    xp, step = framework.xp, 1
-    while step < array.shape[1]:
-        shifted = xp.concat([array[:, step:], array[:, -step:]], axis=1)
-        array = xp.minimum(array, shifted)
-        step *= 2
-    return array
+def _least_to_the_right(framework: Framework, array: Array, step: int = 1) -> Array:
+    """min(array[q, t:]) for every t, by doubling strides: the standard has no running minimum.
+
+    Strides longer than the longest run of ties change nothing, so that one or two steps are the rule.
+    """
+    xp = framework.xp
+    if step >= array.shape[1]:
+        return array
+    nearer = xp.minimum(array, xp.concat([array[:, step:], array[:, -step:]], axis=1))
+    return framework.choose(
+        xp.all(nearer == array), lambda: nearer, lambda: _least_to_the_right(framework, nearer, 2 * step)
+    )
