@@ -62,7 +62,7 @@ def train(
         DataError: the data set is missing or damaged.
         RunError: the run can't start or go on. InterruptedRun after Ctrl-C (SIGINT) or SIGTERM.
     """
-    device = _device(options.device)
+    device = choose_device(options.device)
     data = data or load(
         options.data, options.data_root, image_size=options.image_size, download=options.download
     )
@@ -165,7 +165,7 @@ def _signals() -> Iterator[list[int]]:
         restore()
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
