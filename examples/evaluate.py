@@ -15,8 +15,7 @@ from pretraining.evaluation import Candidate, EvaluationOptions, evaluate_encode
 from torch_s2r2.candidates import titles, trained, untrained
 from torch_s2r2.checkpoints import RunError
 from torch_s2r2.options import TorchOptions
-from torch_s2r2.training import choose_device
-from torch_s2r2.training import read_options
+from torch_s2r2.training import choose_device, read_options
 
 
 def main(arguments: list[str] | None = None) -> int:

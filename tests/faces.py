@@ -125,7 +125,7 @@ def selected_faces() -> list[Face]:
     """Every face of the selected backends."""
     names, faces = selected_backends(), list[Face]()
     if "numpy" in names:
-        faces.append(CoreFace("rankloss[numpy]", "numpy", np.array, np.asarray))
+        faces.append(CoreFace("rankloss[numpy]", "numpy", np.asarray, np.asarray))
     if "array_api_strict" in names:
         strict = importlib.import_module("array_api_strict")
         faces.append(CoreFace("rankloss[strict]", "array_api_strict", strict.asarray, np.asarray))
