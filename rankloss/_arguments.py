@@ -98,6 +98,21 @@ def check_count(name: str, count: Any) -> int:
 # -- batches
 
 
+def check_settings(normalize: Any, include_query: Any, reduction: Any, block_size: Any) -> None:
+    """Raise unless these are settings of an embedding function."""
+    for name, flag in (("normalize", normalize), ("include_query", include_query)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be True or False, found {flag!r}")
+    _check_reduction(reduction)
+    if block_size is not None:
+        check_count("block_size", block_size)
+
+
+def _check_reduction(reduction: Any) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
+
+
 def check_options(function: str, options: Mapping[str, Any], names: frozenset[str]) -> None:
     """Raise TypeError on an option that the function does not have."""
     for name in options:
@@ -120,14 +135,11 @@ def check_embedding_batch(
     batch = EmbeddingBatch(_stacked_views(framework, embeddings), labels, **options)
     _check_embeddings(framework, batch)
     _check_relation(framework, batch)
-    _check_flag("normalize", batch.normalize)
-    _check_flag("include_query", batch.include_query)
+    check_settings(batch.normalize, batch.include_query, batch.reduction, batch.block_size)
     if batch.include_query and batch.gallery is not None:
         raise ValueError("include_query=True needs the batch to be its own gallery: leave gallery out")
-    if batch.block_size is not None:
-        check_count("block_size", batch.block_size)
     _check_num_blocks(batch, num_blocks)
-    weights = _checked_weights(framework, batch.weights, batch.reduction, batch.query_shape)
+    weights = _checked_weights(framework, batch.weights, batch.query_shape)
     return replace(batch, weights=weights)
 
 
@@ -142,7 +154,8 @@ def check_score_batch(
     _check_array(framework, "relevant", relevant, "bool", shape, "the shape of scores")
     if batch.valid is not None:
         _check_array(framework, "valid", batch.valid, "bool", shape, "the shape of scores")
-    return replace(batch, weights=_checked_weights(framework, batch.weights, batch.reduction, shape[:1]))
+    _check_reduction(batch.reduction)
+    return replace(batch, weights=_checked_weights(framework, batch.weights, shape[:1]))
 
 
 def _stacked_views(framework: Framework, embeddings: Any) -> Any:
@@ -227,12 +240,8 @@ def _check_num_blocks(batch: EmbeddingBatch, num_blocks: int) -> None:
         raise ValueError(f"num_blocks must divide the batch, found {num_blocks} blocks for {size} {what}")
 
 
-def _checked_weights(
-    framework: Framework, weights: Any, reduction: Any, shape: tuple[int, ...]
-) -> Array | None:
+def _checked_weights(framework: Framework, weights: Any, shape: tuple[int, ...]) -> Array | None:
     """Weights [queries] that are finite and not negative; where that can't be known yet, NaN in place of others."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', found {reduction!r}")
     if weights is None:
         return None
     xp = framework.xp
@@ -274,11 +283,6 @@ def _check_array(
     ):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise ValueError(f"{name} must have shape [{wanted}] ({meaning}), found shape {_shape(array)}")
-
-
-def _check_flag(name: str, flag: Any) -> None:
-    if not isinstance(flag, bool):
-        raise TypeError(f"{name} must be True or False, found {flag!r}")
 
 
 def _is(framework: Framework, array: Array, kind: str | tuple[str, ...]) -> bool:

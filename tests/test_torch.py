@@ -299,3 +299,17 @@ def test_tensors_changed_in_place_before_backward_are_noticed_or_do_not_matter()
         embeddings.mul_(-1.5)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"reduction": "avg"}, ValueError, "reduction .* found 'avg'"),
+        ({"normalize": 1}, TypeError, "normalize .* found 1"),
+        ({"include_query": None}, TypeError, "include_query .* found None"),
+        ({"block_size": 0}, ValueError, "block_size .* found 0"),
+    ],
+)
+def test_a_module_refuses_bad_settings_when_made(settings: Any, kind: Any, words: str) -> None:
+    with pytest.raises(kind, match=words):
+        rl.RankingLoss(rl.SmoothAP(), **settings)

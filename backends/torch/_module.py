@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rankloss._arguments import Reduction
+from rankloss._arguments import Reduction, check_settings
 from rankloss.objectives import Objective
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._functions import embedding_loss
@@ -44,6 +44,7 @@ class RankingLoss(nn.Module):
     ) -> None:
         super().__init__()
         split_objective(objective)
+        check_settings(normalize, include_query, reduction, block_size)
         self.objective = objective
         self.normalize = normalize
         self.include_query = include_query
