@@ -1,16 +1,17 @@
 """Gradients of every face, objective, layout and option, against complex steps and central differences."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import oracle
 import pytest
-from cases import OBJECTIVES, Case, ScoreCase, embedding_cases, score_cases, stacked
+from cases import OBJECTIVES, Case, ScoreCase, embedding_cases, random_weights, score_cases, stacked
 from faces import Face
 from hypothesis import given
 from numpy.testing import assert_allclose
 
-from rankloss import FastAP, SmoothAP
+from rankloss import FastAP, SmoothAP, SupCon
 
 
 def assert_gradient(found: Any, expected: Any, tolerance: float = 1e-9) -> None:
@@ -23,8 +24,8 @@ def as_array(embeddings: Any) -> Any:
     return np.stack(embeddings, axis=1) if isinstance(embeddings, tuple) else embeddings
 
 
-@given(case=embedding_cases())
-def test_embedding_gradients_equal_the_complex_step(face: Face, case: Case) -> None:
+def check(face: Face, case: Case) -> None:
+    """The loss and the gradients, for the embeddings and the gallery, are the oracle's."""
     loss, found = face.value_and_gradient("embedding_loss", case.objective, *case.arguments, **case.options)
     expected_loss = oracle.embedding(case.objective, *case.arguments, **case.options)
     assert_allclose(loss, expected_loss, rtol=1e-10, atol=1e-10)
@@ -45,6 +46,11 @@ def test_embedding_gradients_equal_the_complex_step(face: Face, case: Case) -> N
     assert_gradient(found[1], oracle.gradient(loss_of_gallery, case.options["gallery"]))
 
 
+@given(case=embedding_cases())
+def test_embedding_gradients_equal_the_complex_step(face: Face, case: Case) -> None:
+    check(face, case)
+
+
 @given(case=score_cases())
 def test_score_gradients_equal_the_complex_step(face: Face, case: ScoreCase) -> None:
     def loss_of_scores(scores: Any) -> Any:
@@ -53,6 +59,35 @@ def test_score_gradients_equal_the_complex_step(face: Face, case: ScoreCase) -> 
     found = face.value_and_gradient("score_loss", case.objective, case.scores, case.relevant, **case.options)
     assert_allclose(found[0], loss_of_scores(case.scores), rtol=1e-10, atol=1e-10)
     assert_gradient(found[1], oracle.gradient(loss_of_scores, case.scores))
+
+
+def batches(rng: np.random.Generator) -> dict[str, tuple[Any, Any, dict[str, Any]]]:
+    """A small batch of each layout: embeddings, labels, and the options that the layout needs."""
+    rows, gallery = rng.normal(size=(6, 3)), rng.normal(size=(5, 3))
+    views, labels = rng.normal(size=(2, 3, 3)), np.array([2, 0, 2, 2, 5, 0])
+    relevant = np.array([[True, False, True, False, False]] * 3 + [[False, True, True, True, False]] * 3)
+    return {
+        "labels": (rows, labels, {}),
+        "views": (views, None, {}),
+        "tuple of views": (tuple(views[:, view] for view in range(3)), None, {}),
+        "gallery": (rows, labels, {"gallery": gallery, "gallery_labels": np.array([0, 2, 7, 2, 0])}),
+        "relevant": (rows, None, {"gallery": gallery, "relevant": relevant}),
+    }
+
+
+@pytest.mark.parametrize("layout", ["labels", "views", "tuple of views", "gallery", "relevant"])
+@pytest.mark.parametrize("objective", [SmoothAP(0.1), FastAP(7), SupCon(0.1)], ids=repr)
+def test_every_combination_of_options(face: Face, objective: Any, layout: str) -> None:
+    """Value and gradients of the full product, so that no combination is left to chance."""
+    rng = np.random.default_rng(12)
+    embeddings, labels, needed = batches(rng)[layout]
+    weights = random_weights(rng, as_array(embeddings).shape[:-1])
+    inclusions = [False] if "gallery" in needed else [False, True]
+    product = itertools.product([True, False], inclusions, [None, weights], ["mean", "sum"], [None, 2])
+    for normalize, include_query, weight, reduction, block_size in product:
+        options = needed | {"normalize": normalize, "weights": weight, "reduction": reduction}
+        case = Case(objective, embeddings, labels, options | {"include_query": include_query})
+        check(face, case.with_options(block_size=block_size))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)

@@ -107,19 +107,27 @@ def test_positives_further_apart_than_an_exponential_reaches(
     assert_allclose(gradient, slopes, rtol=0, atol=10 * tolerance * np.abs(slopes).max())
 
 
-def test_positives_just_within_and_just_beyond_what_one_centre_covers(face: Face) -> None:
-    """Spreads of 100 to 170 temperatures in float32, and of 1,300 to 1,450 in float64, one query each."""
-    for dtype, spreads in (("float32", range(100, 171, 5)), ("float64", range(1300, 1451, 10))):
-        half = np.array(list(spreads)) * 0.5**10 / 2
-        inside = np.array([-1.0, -0.99, -0.9, 0.0, 0.9, 0.99, 1.0])
-        scores = (half[:, None] * inside).astype(dtype)
-        scores = np.concatenate([scores, scores + np.asarray(0.5**10, dtype)], axis=1)
-        relevant = np.tile([True] * 7 + [False] * 7, (len(half), 1))
-        objective = SmoothAP(temperature=0.5**10)
-        expected = oracle.score(objective, scores.astype(np.float64), relevant, reduction="none")
-        found = face.value("score_loss", objective, scores, relevant, reduction="none")
-        tolerance = 1e-5 if dtype == "float32" else 1e-12
-        assert_allclose(found, expected, rtol=tolerance)
+@pytest.mark.parametrize(
+    ("dtype", "spreads"), [("float32", range(100, 171, 5)), ("float64", range(1300, 1451, 10))]
+)
+def test_positives_just_within_and_just_beyond_what_one_centre_covers(
+    face: Face, dtype: str, spreads: range
+) -> None:
+    """A query at a time, as one that is beyond may change how those beside it are computed."""
+    temperature, tolerance = 0.5**10, 1e-5 if dtype == "float32" else 1e-12
+    inside = np.array([-1.0, -0.99, -0.9, 0.0, 0.9, 0.99, 1.0])
+    outside = np.array([1, -1, 6, -6, 12, -12])[:, None]  # of negatives, in temperatures from each positive
+    relevant = np.array([[True] * 7 + [False] * 42])
+    for spread in spreads:
+        positives = (spread * temperature / 2 * inside).astype(dtype)
+        negatives = positives + (outside * temperature).astype(dtype)
+        scores = np.concatenate([positives, negatives.ravel()])[None]
+        exact = scores.astype(np.float64)
+        objective = SmoothAP(temperature=temperature)
+        loss, gradient = face.value_and_gradient("score_loss", objective, scores, relevant)
+        assert_allclose(loss, oracle.score(objective, exact, relevant), rtol=tolerance)
+        slopes = oracle.gradient(lambda moved, o=objective: oracle.score(o, moved, relevant), exact)
+        assert_allclose(gradient, slopes, rtol=0, atol=10 * tolerance * np.abs(slopes).max())
 
 
 @EACH_OBJECTIVE
