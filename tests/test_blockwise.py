@@ -9,6 +9,7 @@ from cases import OBJECTIVES, stacked
 from faces import Face
 from numpy.testing import assert_allclose
 
+import rankloss
 from rankloss import Blockwise, SmoothAP
 
 EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -95,3 +96,20 @@ def test_a_gallery_has_no_blocks(face: Face) -> None:
         )
     with pytest.raises((ValueError, TypeError), match=r"Blockwise"):
         face.value("score_loss", Blockwise(SmoothAP(), 2), np.ones((2, 2)), np.eye(2, dtype=bool))
+
+
+def test_blocks_flatter_the_average_precision_as_the_docstring_says() -> None:
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(128, 1, 32)) + 1.6 * rng.normal(size=(128, 8, 32))
+    found = {
+        count: np.mean(
+            [rankloss.embedding_metric(rankloss.AveragePrecision(), v) for v in np.split(views, count)]
+        )
+        for count in (1, 2, 4, 8, 16, 32)
+    }
+    lines = [line.split() for line in (Blockwise.__doc__ or "").splitlines()]
+    (blocks,) = [line[1:] for line in lines if line[:1] == ["blocks"]]
+    (precisions,) = [line[4:] for line in lines if line[:4] == ["mean", "AP", "within", "them"]]
+    assert {int(count): float(value) for count, value in zip(blocks, precisions, strict=True)} == {
+        count: round(float(value), 2) for count, value in found.items()
+    }
