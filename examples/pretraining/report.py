@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import sys
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -117,15 +116,15 @@ def read_results(folder: Path) -> Results:
 def write_atomically(path: Path, text: str) -> None:
     """Write ``text`` to a temporary file beside ``path``, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(path.name + ".partial")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8") as file:  # not tempfile's: others may read the results
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

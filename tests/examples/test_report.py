@@ -29,6 +29,8 @@ def test_results_come_back(tmp_path):
     text = (tmp_path / "results.md").read_text()
     assert report.table(results()) in text
     assert "![map](map.png)" in text
+    (tmp_path / "plain").touch()
+    assert {path.stat().st_mode for path in tmp_path.iterdir()} == {(tmp_path / "plain").stat().st_mode}
 
 
 def test_the_table_shows_per_cents_and_lines_up():
