@@ -84,7 +84,14 @@ class Results:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of those packages that this process has loaded."""
     loaded = [name for name in PACKAGES if MODULES.get(name, name) in sys.modules]
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in loaded}
+    return {"python": platform.python_version()} | {name: _version(name) for name in loaded}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # installed under another name, such as tensorflow-cpu
+        return str(getattr(sys.modules[MODULES.get(package, package)], "__version__", "unknown"))
 
 
 def write_results(folder: Path, results: Results) -> None:

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import os
+import sys
+import types
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -31,6 +34,22 @@ def test_results_come_back(tmp_path):
     assert "![map](map.png)" in text
     (tmp_path / "plain").touch()
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {(tmp_path / "plain").stat().st_mode}
+
+
+def test_versions_of_packages_installed_under_another_name(monkeypatch):
+    stand_in = types.ModuleType("tensorflow")
+    monkeypatch.setitem(sys.modules, "tensorflow", stand_in)
+    monkeypatch.setattr(report, "PACKAGES", ("numpy", "tensorflow", "not-loaded"))
+
+    def version(name: str) -> str:
+        if name == "tensorflow":
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(report.metadata, "version", version)
+    assert report.versions() | {"python": ""} == {"python": "", "numpy": "1.2", "tensorflow": "unknown"}
+    stand_in.__version__ = "2.0"
+    assert report.versions()["tensorflow"] == "2.0"
 
 
 def test_the_table_shows_per_cents_and_lines_up():
