@@ -235,7 +235,7 @@ def _check_num_blocks(batch: EmbeddingBatch, num_blocks: int) -> None:
     if batch.gallery is not None:
         raise ValueError("Blockwise cuts the batch, which must be its own gallery: leave gallery out")
     size = batch.embeddings.shape[0]
-    if size % num_blocks:
+    if isinstance(size, int) and size % num_blocks:
         what = "images" if len(batch.embeddings.shape) == 3 else "rows"
         raise ValueError(f"num_blocks must divide the batch, found {num_blocks} blocks for {size} {what}")
 

@@ -108,6 +108,20 @@ class Framework:
         """`array[order]` along the first axis."""
         return self.xp.take(array, order, axis=0)
 
+    def least_to_the_right(self, array: Array, step: int = 1) -> Array:
+        """min(array[row, place:]) for every row and place, where array is that of the next `step` places.
+
+        By doubling strides: those longer than the longest run of ties change nothing, so that one or two steps
+        are the rule.
+        """
+        if step >= array.shape[1]:
+            return array
+        xp = self.xp
+        nearer = xp.minimum(array, xp.concat([array[:, step:], array[:, -step:]], axis=1))
+        return self.choose(
+            xp.all(nearer == array), lambda: nearer, lambda: self.least_to_the_right(nearer, 2 * step)
+        )
+
     def window(self, first: Array, last: Array, width: int) -> tuple[int, int]:
         """Bounds of a range of columns that holds every range [first[row], last[row]); (0, width) always does."""
         if first.shape[0] == 0:
@@ -164,6 +178,11 @@ class Framework:
     def rows_a_block(self, queries: int, items: int) -> int:
         """How many queries make a block when the user does not say."""
         return max(1, min(queries, max(self.least_rows, self.block_elements // max(1, items))))
+
+    def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
+        """How many positives of each query are compared with the items at a time; none has more than `most`."""
+        count = max(1, min(self.ranking_elements // max(1, queries * items), items))
+        return max(1, min(count, most)) if isinstance(most, int) else count
 
     # -- labels
 

@@ -146,21 +146,7 @@ def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Rank
     # fall.
     places = framework.arange(scores.shape[1], scores)[None, :] + 0 * order
     falls = xp.concat([scores[:, :-1] > scores[:, 1:], xp.ones_like(scores[:, :1]) > 0], axis=1)
-    last = _least_to_the_right(framework, xp.where(falls, places, scores.shape[1] - 1))
+    last = framework.least_to_the_right(xp.where(falls, places, scores.shape[1] - 1))
     rank = xp.astype(last + 1, scores.dtype)
     count = xp.where(relevance.has_positive, relevance.count, 1)[:, None]
     return _Ranking(positive, rank, framework.take_along(hits, last) / rank, count)
-
-
-def _least_to_the_right(framework: Framework, array: Array, step: int = 1) -> Array:
-    """min(array[q, t:]) for every t, by doubling strides: the standard has no running minimum.
-
-    Strides longer than the longest run of ties change nothing, so that one or two steps are the rule.
-    """
-    xp = framework.xp
-    if step >= array.shape[1]:
-        return array
-    nearer = xp.minimum(array, xp.concat([array[:, step:], array[:, -step:]], axis=1))
-    return framework.choose(
-        xp.all(nearer == array), lambda: nearer, lambda: _least_to_the_right(framework, nearer, 2 * step)
-    )

@@ -45,6 +45,7 @@ def rank_loss_and_gradient(
         sigmoid = framework.sigmoid_of_differences
         return _over_positives(framework, of_ranks, temperature, sigmoid, items, 0.0, relevance, scale)
 
+    relevance.places(0, 1)  # what it keeps must not be made in a branch, which may be traced by itself
     losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
     return losses, d_scores
 
@@ -92,9 +93,7 @@ def _over_positives(
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
     turns = relevance.turns
-    chunk = max(1, min(framework.ranking_elements // max(1, queries * width), width))
-    if isinstance(turns, int):
-        chunk = max(1, min(chunk, turns))
+    chunk = framework.positives_a_turn(queries, width, turns)
 
     def turn(number: Array | int, carry: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
         losses, d_scores = carry
