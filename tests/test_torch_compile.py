@@ -160,16 +160,20 @@ def test_bad_input_is_refused_while_tracing() -> None:
 
 
 @EACH_OBJECTIVE
-def test_inductor(objective: Any) -> None:
-    """The default compiler once, forward and backward."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_inductor(objective: Any, dtype: torch.dtype, reduction: str) -> None:
+    """The default compiler, which trusts what the operators say of their outputs' dtypes and shapes."""
 
     def step(weight: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        return 2 * rl.embedding_loss(objective, inputs @ weight, targets)
+        losses = rl.embedding_loss(objective, (inputs @ weight).to(dtype), targets, reduction=reduction)
+        return 2 * losses.sum()
 
     eager, traced = (rows(9, 5, 4).requires_grad_() for _ in range(2))
     expected = step(eager, rows(0, 12, 5), labels(3))
     found = torch.compile(step, fullgraph=True)(traced, rows(0, 12, 5), labels(3))
     expected.backward()
     found.backward()
-    assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert found.dtype == traced.grad.dtype == torch.float32
+    assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert_close(traced.grad, eager.grad, rtol=1e-5, atol=1e-6)
