@@ -226,3 +226,14 @@ def test_inputs_are_left_as_they_are(face: Face) -> None:
             arrays, (EMBEDDINGS, LABELS, np.full(8, 0.5), SCORES, RELEVANT, True), strict=True
         ):
             assert np.all(face.numpy(array) == before)
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e30])
+def test_only_the_proportions_of_weights_count_in_a_mean(face: Face, objective: Any, scale: float) -> None:
+    weights = np.linspace(0.5, 2, 8, dtype=np.float32)
+    arguments = ("embedding_loss", objective, EMBEDDINGS.astype(np.float32), LABELS)
+    loss, gradient = face.value_and_gradient(*arguments, weights=weights)
+    scaled_loss, scaled = face.value_and_gradient(*arguments, weights=weights * np.float32(scale))
+    assert_allclose(scaled_loss, loss, rtol=1e-6)
+    assert_allclose(scaled, gradient, rtol=0, atol=1e-6 * np.abs(gradient).max())
