@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._functorch import config as functorch_config
+from torch._inductor import config as inductor_config
 from torch.testing import assert_close
 
 import rankloss.torch as rl
@@ -17,8 +19,10 @@ EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
+    """Nothing compiled before counts, in this process or on disk: a cache knows nothing of an operator's code."""
     torch.compiler.reset()
-    yield
+    with functorch_config.patch(enable_autograd_cache=False), inductor_config.patch(fx_graph_cache=False):
+        yield
     torch.compiler.reset()
 
 
