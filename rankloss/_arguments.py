@@ -165,7 +165,8 @@ def _stacked_views(framework: Framework, embeddings: Any) -> Any:
         raise ValueError("embeddings must have at least one view, found an empty tuple")
     for number, view in enumerate(embeddings):
         _check_array(framework, f"embeddings[{number}]", view, "real floating", (None, None), "[images, d]")
-        if view.shape != embeddings[0].shape or view.dtype != embeddings[0].dtype:
+        differ = any(a != b for a, b in zip(view.shape, embeddings[0].shape, strict=True))
+        if differ or view.dtype != embeddings[0].dtype:
             raise ValueError(
                 "embeddings given as a tuple of views must have one shape and dtype, found "
                 f"{_describe(embeddings[0])} for view 0 and {_describe(view)} for view {number}"
