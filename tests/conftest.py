@@ -1,5 +1,8 @@
 """What every test shares: the hypothesis profiles, and `face`, which runs a test body on every face."""
 
+import importlib
+import importlib.util
+
 import pytest
 from faces import Face, selected_backends, selected_faces
 from hypothesis import HealthCheck, settings
@@ -16,7 +19,13 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("steady"), derandomize=False, max_examples=400)
 settings.load_profile("steady")
 
-collect_ignore_glob = [] if "torch" in selected_backends() else ["test_torch*.py"]
+if "tensorflow" in selected_backends() and importlib.util.find_spec("triton"):
+    importlib.import_module("triton")  # PyTorch's compiler, which crashes if it is loaded after TensorFlow
+
+# The files that are about one backend, where it is not selected.
+collect_ignore_glob = [
+    f"test_{name}*.py" for name in ("torch", "tensorflow") if name not in selected_backends()
+]
 
 
 @pytest.fixture(scope="session", params=selected_faces(), ids=lambda face: face.name)

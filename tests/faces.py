@@ -14,7 +14,7 @@ import numpy as np
 
 import rankloss
 
-BACKENDS = ("numpy", "array_api_strict", "torch")
+BACKENDS = ("numpy", "array_api_strict", "torch", "tensorflow")
 
 
 class Face(Protocol):
@@ -112,6 +112,56 @@ class TorchFace:
         return self.numpy(loss), gradients[0]
 
 
+class TensorFlowFace:
+    """`import rankloss.tensorflow`; the gradient comes from a tape. `compiled` makes a function of each call."""
+
+    backend = "tensorflow"
+
+    def __init__(
+        self, name: str = "rankloss.tensorflow", compiled: Callable[[Any], Any] = lambda call: call
+    ) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on standard error
+        self.name, self.compiled = name, compiled
+        self.tf = importlib.import_module("tensorflow")
+        self.library = importlib.import_module("rankloss.tensorflow")
+
+    def array(self, values: Any) -> Any:
+        return self.tf.constant(values)
+
+    def numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
+        def call(arguments: Any, arrays: Any) -> Any:
+            return getattr(self.library, function)(objective, *arguments, **settings, **arrays)
+
+        arrays, settings = self._divided(options)
+        return self.numpy(self.compiled(call)(converted(self.array, arguments), arrays))
+
+    def value_and_gradient(
+        self, function: str, objective: Any, *arguments: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        def call(arguments: Any, arrays: Any) -> Any:
+            leaves = [*arguments[0]] if isinstance(arguments[0], tuple) else [arguments[0]]
+            leaves += [arrays["gallery"]] if "gallery" in arrays else []
+            with self.tf.GradientTape() as tape:
+                tape.watch(leaves)
+                loss = getattr(self.library, function)(objective, *arguments, **settings, **arrays)
+            return loss, tape.gradient(loss, leaves)
+
+        arrays, settings = self._divided(options)
+        loss, gradients = self.compiled(call)(converted(self.array, arguments), arrays)
+        found = tuple(self.numpy(gradient) for gradient in gradients)
+        return self.numpy(loss), found[0] if len(found) == 1 and not isinstance(
+            arguments[0], tuple
+        ) else found
+
+    def _divided(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options that are arrays, converted, and those that are not."""
+        arrays = {name: self.array(value) for name, value in options.items() if isinstance(value, np.ndarray)}
+        return arrays, {name: value for name, value in options.items() if name not in arrays}
+
+
 def selected_backends() -> list[str]:
     """The backends to test: all, or those that the environment variable names."""
     names = os.environ.get("RANKLOSS_TEST_BACKENDS", ",".join(BACKENDS)).replace(" ", "").split(",")
@@ -133,4 +183,6 @@ def selected_faces() -> list[Face]:
         torch = importlib.import_module("torch")
         faces.append(CoreFace("rankloss[torch]", "torch", torch.tensor, lambda tensor: tensor.numpy()))
         faces.append(TorchFace())
+    if "tensorflow" in names:
+        faces.append(TensorFlowFace())
     return faces

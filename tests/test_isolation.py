@@ -90,18 +90,20 @@ print(*sorted({name.split('.')[0] for name in sys.modules}))
     assert not FRAMEWORKS & set(run(code).split())
 
 
-@pytest.mark.skipif("torch" not in selected_backends(), reason="torch is not among the backends to test")
-def test_importing_the_torch_backend_loads_no_other_framework() -> None:
-    code = """
-import sys, torch
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+def test_importing_a_backend_loads_no_other_framework(backend: str) -> None:
+    if backend not in selected_backends():
+        pytest.skip(f"{backend} is not among the backends to test")
+    code = f"""
+import sys, {backend}
 before = set(sys.modules)
-import rankloss.torch
-print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))
+import rankloss.{backend}
+print(*sorted({{name.split('.')[0] for name in set(sys.modules) - before}}))
 """
-    assert not (FRAMEWORKS - {"torch"}) & set(run(code).split())
+    assert not (FRAMEWORKS - {backend}) & set(run(code).split())
 
 
-@pytest.mark.parametrize("backend", ["torch"])
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_a_backend_whose_framework_is_missing_says_what_to_install(backend: str) -> None:
     if importlib.util.find_spec(f"rankloss.{backend}") is None:
         pytest.skip(f"rankloss.{backend} is not installed")

@@ -1,0 +1,232 @@
+"""TensorFlow as the core sees it: loops and branches that a graph can hold, and scatter-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rankloss._framework import Framework
+from rankloss.tensorflow import _namespace as xp
+from rankloss.tensorflow._array import Array, Length, as_length
+
+UNROLLED = 8
+"""Up to how many turns of a loop are written out in a graph: compilers fuse these better than a loop."""
+
+
+class TensorFlowFramework(Framework):
+    """Tensors that have values (eager), or will have them when their graph runs (`tf.function`, XLA).
+
+    In a graph, loops are `tf.while_loop` and branches `tf.cond`, and lengths may be known at run time only.
+    """
+
+    name = "tensorflow"
+
+    def __init__(self) -> None:
+        super().__init__(xp)
+
+    def is_array(self, value: object) -> bool:
+        return isinstance(value, Array)
+
+    def known(self, array: Array) -> Array | None:
+        return array if _has_value(array) and "CPU" in array.tensor.device else None
+
+    # -- loops
+
+    def scan(self, step: Callable[..., Any], carry: Any, rows: Sequence[Array], block_size: Any) -> Any:
+        if tf.executing_eagerly():
+            return super().scan(step, carry, rows, block_size)
+        length = rows[0].shape[0]
+        if isinstance(length, int) and isinstance(block_size, int) and length <= block_size:
+            return step(carry, tuple(rows))
+        size = _least(block_size, length)
+        if not isinstance(size, int):
+            size = Length(tf.maximum(size.tensor, 1))
+        number = (length + (size - 1)) // size
+        blocks = [_blocks(array, number, size) for array in rows]
+        return _scan_blocks(step, carry, blocks, number, length)
+
+    def loop(self, count: Any, turn: Callable[[Any, Any], Any], carry: Any) -> Any:
+        if tf.executing_eagerly() or (isinstance(count, int) and count <= UNROLLED):
+            return super().loop(count, turn, carry)
+        start, rebuilt = _flattened(carry)
+
+        def body(index: tf.Tensor, *state: tf.Tensor) -> Any:
+            after, _ = _flattened(turn(Array(index), rebuilt(state)))
+            return index + 1, *_like(after, state)
+
+        _, *state = tf.while_loop(lambda index, *_: index < as_length(count), body, (as_length(0), *start))
+        return rebuilt(state)
+
+    def most(self, counts: Array) -> Array | int:
+        return super().most(counts) if _has_value(counts) else xp.max(counts)
+
+    def choose(self, condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        if _has_value(condition):
+            return super().choose(condition, yes, no)
+        forms = []
+
+        def branch(value: Callable[[], Any]) -> Callable[[], Any]:
+            def flat() -> list[tf.Tensor]:
+                tensors, rebuilt = _flattened(value())
+                forms.append(rebuilt)
+                return tensors
+
+            return flat
+
+        tensors = tf.cond(condition.tensor, branch(yes), branch(no))
+        return forms[0](tensors if isinstance(tensors, list | tuple) else [tensors])
+
+    # -- what the standard lacks
+
+    def add_at(self, array: Array, index: Array, values: Array) -> Array:
+        rows, width = array.shape
+        flat = index + (self.arange(rows, array) * width)[:, None]
+        sums = tf.math.unsorted_segment_sum(
+            tf.reshape(values.tensor, [-1]), tf.reshape(flat.tensor, [-1]), as_length(rows * width)
+        )
+        return array + Array(tf.reshape(sums, tf.shape(array.tensor)))
+
+    def take_along(self, array: Array, index: Array) -> Array:
+        return Array(tf.gather(array.tensor, index.tensor, axis=1, batch_dims=1))
+
+    def put(self, array: Array, index: Array, value: float) -> Array:
+        places = self.arange(array.shape[1], array)
+        return xp.where(places[None, :] == index[:, None], value, array)
+
+    def least_to_the_right(self, array: Array, step: int = 1) -> Array:
+        if tf.executing_eagerly():
+            return super().least_to_the_right(array, step)
+        width = as_length(array.shape[1])
+        places = tf.range(width)
+
+        def body(step: tf.Tensor, array: tf.Tensor, _: tf.Tensor) -> Any:
+            beyond = tf.gather(array, tf.minimum(places + step, width - 1), axis=1)
+            nearer = tf.ensure_shape(tf.minimum(array, beyond), array.shape)
+            return 2 * step, nearer, tf.reduce_any(nearer != array)
+
+        _, least, _ = tf.while_loop(
+            lambda step, _, more: tf.logical_and(step < width, more),
+            body,
+            (as_length(step), array.tensor, tf.constant(True)),
+        )
+        return Array(least)
+
+    def window(self, first: Array, last: Array, width: Any) -> tuple[int, Any]:
+        return super().window(first, last, width) if self.known(first) is not None else (0, width)
+
+    def add_columns(self, array: Array, first: int, values: Array) -> Array:
+        if not tf.executing_eagerly():  # the window is all columns
+            return array + values
+        behind = array.shape[1] - first - values.shape[1]
+        return array + Array(tf.pad(values.tensor, [[0, 0], [first, behind]]))
+
+    # -- what TensorFlow does in ways of its own
+
+    def add_product(self, total: Array, left: Array, right: Array) -> Array:
+        return total + Array(tf.linalg.matmul(left.tensor, right.tensor, transpose_a=True))
+
+    def rows_a_block(self, queries: Any, items: Any) -> Any:
+        if isinstance(queries, int) and isinstance(items, int):
+            return super().rows_a_block(queries, items)
+        budget = as_length(self.block_elements) // tf.maximum(as_length(items), 1)
+        size = tf.maximum(budget, self.least_rows)
+        return Length(tf.maximum(tf.minimum(size, as_length(queries)), 1))
+
+    def positives_a_turn(self, queries: Any, items: Any, most: Any) -> Any:
+        if isinstance(queries, int) and isinstance(items, int):
+            return super().positives_a_turn(queries, items, most)
+        triples = tf.maximum(as_length(queries) * as_length(items), 1)
+        count = tf.minimum(as_length(self.ranking_elements) // triples, as_length(items))
+        return Length(tf.maximum(tf.minimum(count, most) if isinstance(most, int) else count, 1))
+
+    # -- types
+
+    def arange(self, count: Any, like: Array) -> Array:
+        return xp.arange(count)
+
+    def zeros(self, shape: tuple[Any, ...], like: Array) -> Array:
+        return xp.zeros(shape, like.dtype)
+
+
+def _has_value(array: Array) -> bool:
+    return isinstance(array.tensor, tf.__internal__.EagerTensor)
+
+
+def _least(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        return min(left, right)
+    return Length(tf.minimum(as_length(left), as_length(right)))
+
+
+def _blocks(array: Array, number: Any, size: Any) -> tf.Tensor:
+    """[number, size, ...] of an array's rows, zeros behind the last: no positives, no weight."""
+    shape = array.shape
+    missing = number * size - shape[0]
+    paddings = [[0, missing]] + [[0, 0]] * (len(shape) - 1)
+    padded = tf.pad(
+        array.tensor,
+        tf.stack([tf.stack([as_length(end) for end in pair]) for pair in paddings]),
+    )
+    return xp.reshape(Array(padded), (number, size, *shape[1:])).tensor
+
+
+def _scan_blocks(
+    step: Callable[..., Any], carry: Any, blocks: Sequence[tf.Tensor], number: Any, length: Any
+) -> Any:
+    start, carry_of = _flattened(carry)
+    forms: list[Callable[..., Any]] = []
+
+    # A function, so that the kinds of the outputs are known before the loop is made.
+    def flat_step(state: Sequence[tf.Tensor], rows: Sequence[tf.Tensor]) -> Any:
+        after, outputs = step(carry_of(state), tuple(Array(array) for array in rows))
+        pieces, outputs_of = _flattened(outputs)
+        forms.append(outputs_of)
+        return _like(_flattened(after)[0], state), pieces
+
+    of_block = tf.function(flat_step, autograph=False).get_concrete_function(
+        [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in start],
+        [tf.TensorSpec(block.shape[1:], block.dtype) for block in blocks],
+    )
+    kept = [
+        tf.TensorArray(piece.dtype, tf.cast(as_length(number), tf.int32), element_shape=piece.shape)
+        for piece in of_block.structured_outputs[1]
+    ]
+
+    def body(index: tf.Tensor, state: list[tf.Tensor], kept: list[tf.TensorArray]) -> Any:
+        after, pieces = of_block(state, [block[index] for block in blocks])
+        written = [
+            array.write(tf.cast(index, tf.int32), piece) for array, piece in zip(kept, pieces, strict=True)
+        ]
+        return index + 1, _like(after, state), written
+
+    _, state, kept = tf.while_loop(
+        lambda index, *_: index < as_length(number), body, (as_length(0), start, kept)
+    )
+    outputs = [_rows(array.stack(), length) for array in kept]
+    return carry_of(state), forms[0](outputs)
+
+
+def _rows(blocks: tf.Tensor, length: Any) -> tf.Tensor:
+    """The first `length` rows of blocks [number, size, ...]."""
+    number, size, *rest = Array(blocks).shape
+    return xp.reshape(Array(blocks), (number * size, *rest))[:length].tensor
+
+
+def _flattened(value: Any) -> tuple[list[tf.Tensor], Callable[[Sequence[tf.Tensor]], Any]]:
+    """The tensors of arrays in a structure, which may have None in it, and how to get the structure back."""
+    leaves = tf.nest.flatten(value)
+
+    def rebuilt(tensors: Sequence[tf.Tensor]) -> Any:
+        rest = iter(tensors)
+        return tf.nest.pack_sequence_as(
+            value, [leaf if leaf is None else Array(next(rest)) for leaf in leaves]
+        )
+
+    return [leaf.tensor for leaf in leaves if leaf is not None], rebuilt
+
+
+def _like(tensors: Sequence[tf.Tensor], before: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The state of a loop after a turn, which has the shapes of the one before."""
+    return [tf.ensure_shape(tensor, old.shape) for tensor, old in zip(tensors, before, strict=True)]

@@ -1,0 +1,62 @@
+"""Lengths that are known only when a graph runs, checked then: the core checks the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from rankloss._arguments import EmbeddingBatch, ScoreBatch
+from rankloss._framework import Framework
+from rankloss._passes import Result
+from rankloss.tensorflow._array import Array, Length, as_length
+
+
+def assert_lengths_of_embeddings(batch: EmbeddingBatch, num_blocks: int = 1) -> None:
+    """Have the graph raise InvalidArgumentError where arguments of an embedding function do not fit."""
+    queries = batch.query_shape
+    _assert_shape("labels", batch.labels, queries, "one a row of embeddings")
+    _assert_shape("weights", batch.weights, queries, "one weight a query")
+    if batch.gallery is not None:
+        items = batch.gallery.shape[0]
+        _assert_shape("gallery_labels", batch.gallery_labels, (items,), "one a gallery row")
+        _assert_shape("relevant", batch.relevant, (queries[0], items), "[queries, gallery]")
+    if isinstance(queries[0], Length):
+        tf.debugging.assert_equal(
+            (queries[0] % num_blocks).tensor,
+            as_length(0),
+            message=f"num_blocks must divide the batch, found {num_blocks} blocks",
+        )
+
+
+def assert_lengths_of_scores(batch: ScoreBatch) -> None:
+    """Have the graph raise InvalidArgumentError where arguments of a score function do not fit."""
+    shape = batch.scores.shape
+    _assert_shape("relevant", batch.relevant, shape, "the shape of scores")
+    _assert_shape("valid", batch.valid, shape, "the shape of scores")
+    _assert_shape("weights", batch.weights, shape[:1], "one weight a query")
+
+
+def unless_empty(
+    framework: Framework, lengths: tuple[Any, ...], run: Callable[[], Result], nothing: Callable[[], Result]
+) -> Result:
+    """`run()`, or `nothing()` where a length that only the graph's run tells turns out to be 0.
+
+    The core sees to the lengths that are known.
+    """
+    unknown = [length.tensor for length in lengths if isinstance(length, Length)]
+    if not unknown:
+        return run()
+    result: Result = framework.choose(Array(tf.reduce_any(tf.stack(unknown) == 0)), nothing, run)
+    return result
+
+
+def _assert_shape(name: str, array: Array | None, wanted: tuple[Any, ...], meaning: str) -> None:
+    if array is None:
+        return
+    for found, length in zip(array.shape, wanted, strict=True):
+        if isinstance(found, Length) or isinstance(length, Length):
+            tf.debugging.assert_equal(
+                as_length(found), as_length(length), message=f"{name} must have another length: {meaning}"
+            )
