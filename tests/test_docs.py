@@ -20,8 +20,10 @@ def modules() -> list[str]:
     names = [module.name for module in pkgutil.iter_modules(rankloss.__path__, "rankloss.")]
     objectives = importlib.import_module("rankloss.objectives")
     names += [module.name for module in pkgutil.iter_modules(objectives.__path__, "rankloss.objectives.")]
-    backend = importlib.import_module("rankloss.torch")
-    return names + [module.name for module in pkgutil.iter_modules(backend.__path__, "rankloss.torch.")]
+    for backend in ("rankloss.torch", "rankloss.tensorflow"):
+        package = importlib.import_module(backend)
+        names += [module.name for module in pkgutil.iter_modules(package.__path__, f"{backend}.")]
+    return names
 
 
 @pytest.mark.parametrize("name", modules())
