@@ -69,7 +69,7 @@ class Length:
         return self._joined(tf.multiply, other, swapped=True)
 
     def __truediv__(self, other: Any) -> Array:
-        return Array(self.tensor) / other
+        return joined(tf.truediv, Array(self.tensor), other)
 
     def _joined(self, operation: Callable[..., tf.Tensor], other: Any, swapped: bool = False) -> Any:
         if not isinstance(other, int | Length):

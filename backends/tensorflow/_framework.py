@@ -23,6 +23,11 @@ class TensorFlowFramework(Framework):
 
     name = "tensorflow"
 
+    # Measured at 4,096 rows, d = 128, 8 views on two cores: with the core's numbers, Smooth-AP takes 1.3 times as
+    # long under XLA and in functions.
+    block_elements = 1 << 18
+    ranking_elements = 1 << 20
+
     def __init__(self) -> None:
         super().__init__(xp)
 
@@ -97,7 +102,8 @@ class TensorFlowFramework(Framework):
 
     def least_to_the_right(self, array: Array, step: int = 1) -> Array:
         if tf.executing_eagerly():
-            return super().least_to_the_right(array, step)
+            least: Array = super().least_to_the_right(array, step)
+            return least
         width = as_length(array.shape[1])
         places = tf.range(width)
 
@@ -106,12 +112,12 @@ class TensorFlowFramework(Framework):
             nearer = tf.ensure_shape(tf.minimum(array, beyond), array.shape)
             return 2 * step, nearer, tf.reduce_any(nearer != array)
 
-        _, least, _ = tf.while_loop(
+        _, found, _ = tf.while_loop(
             lambda step, _, more: tf.logical_and(step < width, more),
             body,
             (as_length(step), array.tensor, tf.constant(True)),
         )
-        return Array(least)
+        return Array(found)
 
     def window(self, first: Array, last: Array, width: Any) -> tuple[int, Any]:
         return super().window(first, last, width) if self.known(first) is not None else (0, width)
@@ -120,7 +126,8 @@ class TensorFlowFramework(Framework):
         if not tf.executing_eagerly():  # the window is all columns
             return array + values
         behind = array.shape[1] - first - values.shape[1]
-        return array + Array(tf.pad(values.tensor, [[0, 0], [first, behind]]))
+        values = Array(tf.pad(values.tensor, [[0, 0], [first, behind]]))
+        return array + values
 
     # -- what TensorFlow does in ways of its own
 
