@@ -74,7 +74,7 @@ def embedding_loss(
         _wrapped_options(options),
         num_blocks,
     )
-    assert_lengths_of_embeddings(batch, num_blocks)
+    batch = assert_lengths_of_embeddings(batch, num_blocks)
 
     def evaluate(arrays: tuple[Array, ...], wanted: tuple[bool, ...], **changes: Any) -> Result:
         gallery = arrays[1] if len(arrays) > 1 else None
@@ -110,7 +110,7 @@ def score_loss(
         wrapped("relevant", relevant),
         _wrapped_options(options),
     )
-    assert_lengths_of_scores(batch)
+    batch = assert_lengths_of_scores(batch)
 
     def evaluate(arrays: tuple[Array, ...], wanted: tuple[bool, ...], **changes: Any) -> Result:
         changed = replace(batch, scores=arrays[0], **changes)
@@ -144,7 +144,7 @@ def embedding_metric(
         wrapped("labels", labels),
         _wrapped_options(options),
     )
-    assert_lengths_of_embeddings(batch)
+    batch = assert_lengths_of_embeddings(batch)
     batch = _unrecorded(batch, "embeddings", "gallery", "weights")
     return _of_embeddings(framework, partial(evaluate_metric, metric), batch).value.tensor
 
@@ -163,7 +163,7 @@ def score_metric(
         wrapped("relevant", relevant),
         _wrapped_options(options),
     )
-    assert_lengths_of_scores(batch)
+    batch = assert_lengths_of_scores(batch)
     batch = _unrecorded(batch, "scores", "weights")
     return _of_scores(framework, partial(evaluate_metric, metric), batch).value.tensor
 
