@@ -253,7 +253,7 @@ def _checked_weights(framework: Framework, weights: Any, shape: tuple[int, ...])
         else weights >= 0
     )
     if framework.known(usable) is None:
-        return xp.where(usable, xp.astype(weights, xp.float64), float("nan"))
+        return xp.where(usable, xp.astype(weights, framework.weight_dtype), float("nan"))
     if not bool(xp.all(usable)):
         wrong = xp.reshape(weights, (-1,))[xp.argmax(xp.astype(~xp.reshape(usable, (-1,)), xp.int32))]
         raise ValueError(f"weights must be finite and not negative, found {float(wrong)}")

@@ -191,6 +191,11 @@ class Framework:
         """The integers that index arrays and stand for labels."""
         return self.xp.int64
 
+    @property
+    def weight_dtype(self) -> Any:
+        """The widest floating type, in which weights wait for the type of the computation."""
+        return self.xp.float64
+
     def wraps(self, labels: Array) -> bool:
         """Whether labels of this dtype may be too large for `index_dtype` and then become negative in it."""
         return bool(self.xp.iinfo(labels.dtype).max > self.xp.iinfo(self.index_dtype).max)

@@ -115,6 +115,24 @@ def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, grad
     return Result(value, d_scores if gradient else None)
 
 
+def warn_of_embeddings(framework: Framework, batch: EmbeddingBatch, num_blocks: int = 1) -> None:
+    """Warn if no query of a batch has a positive, as its pass does; the embeddings' values do not matter."""
+    count = 1
+    for length in batch.query_shape:
+        count *= length
+    rows = framework.xp.reshape(batch.embeddings, (count, batch.embeddings.shape[-1]))
+    parts = _parts(framework, batch, rows, batch.gallery, num_blocks)
+    if not parts[0].relation.always and count:
+        _warn_without_positives(framework, _concat(framework, [part.relation.count > 0 for part in parts]))
+
+
+def warn_of_scores(framework: Framework, batch: ScoreBatch) -> None:
+    """Warn if no query of a batch has a positive, as its pass does."""
+    if batch.scores.shape[0]:
+        relation = MaskRelation(framework, batch.relevant, batch.valid)
+        _warn_without_positives(framework, relation.count > 0)
+
+
 # -- parts
 
 
