@@ -33,8 +33,18 @@ class TorchFramework(Framework):
         super().__init__(xp)
 
     def scan(self, step: Callable[..., Any], carry: Any, rows: Sequence[Tensor], block_size: int) -> Any:
+        # Outputs are written into arrays of the whole length: kept one by one, those of a block would lie between
+        # its large temporaries and hinder the reuse of their memory.
         keep_freed_memory()
-        return super().scan(step, carry, rows, block_size)
+        length = rows[0].shape[0]
+        whole: list[Tensor] = []
+        for first in range(0, length, block_size):
+            block = slice(first, min(first + block_size, length))
+            carry, outputs = step(carry, tuple(array[block] for array in rows))
+            whole = whole or [part.new_empty(length, *part.shape[1:]) for part in outputs]
+            for array, part in zip(whole, outputs, strict=True):
+                array[block] = part
+        return carry, tuple(whole)
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, Tensor)
