@@ -27,7 +27,8 @@ def assert_lengths_of_embeddings(batch: EmbeddingBatch, num_blocks: int = 1) -> 
         message = f"num_blocks must divide the batch, found {num_blocks} blocks"
         rest = (queries[0] % num_blocks).tensor
         checks.append(tf.debugging.assert_equal(rest, as_length(0), message=message))
-    return _after(checks, batch)
+    checked: EmbeddingBatch = _after(checks, batch)
+    return checked
 
 
 def assert_lengths_of_scores(batch: ScoreBatch) -> ScoreBatch:
@@ -36,7 +37,8 @@ def assert_lengths_of_scores(batch: ScoreBatch) -> ScoreBatch:
     checks = _assert_shape("relevant", batch.relevant, shape, "the shape of scores")
     checks += _assert_shape("valid", batch.valid, shape, "the shape of scores")
     checks += _assert_shape("weights", batch.weights, shape[:1], "one weight a query")
-    return _after(checks, batch)
+    checked: ScoreBatch = _after(checks, batch)
+    return checked
 
 
 def unless_empty(
