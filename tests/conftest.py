@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
 
 import pytest
 from faces import Face, selected_backends, selected_faces
@@ -24,7 +26,7 @@ if "tensorflow" in selected_backends() and importlib.util.find_spec("triton"):
 
 # The files that are about one backend, where it is not selected.
 collect_ignore_glob = [
-    f"test_{name}*.py" for name in ("torch", "tensorflow") if name not in selected_backends()
+    f"test_{name}*.py" for name in ("torch", "jax", "tensorflow") if name not in selected_backends()
 ]
 
 
@@ -32,3 +34,20 @@ collect_ignore_glob = [
 def face(request: pytest.FixtureRequest) -> Face:
     """One way to call the library, after another."""
     return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave to `make test-all` what JAX compiles for hundreds of shapes and options, a second or more each."""
+    for item in items:
+        face = getattr(getattr(item, "callspec", None), "params", {}).get("face")
+        generated = getattr(item.obj, "is_hypothesis_test", False)
+        if getattr(face, "backend", None) == "jax" and (generated or item.path.stem == "test_gradients"):
+            item.add_marker("long")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_a_module() -> Iterator[None]:
+    """Drop JAX's compiled programs after each module: thousands of them use up the process's memory maps."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

@@ -14,7 +14,7 @@ import numpy as np
 
 import rankloss
 
-BACKENDS = ("numpy", "array_api_strict", "torch", "tensorflow")
+BACKENDS = ("numpy", "array_api_strict", "torch", "jax", "tensorflow")
 
 
 class Face(Protocol):
@@ -45,6 +45,12 @@ def converted(convert: Callable[[Any], Any], argument: Any) -> Any:
     if isinstance(argument, tuple | list):
         return type(argument)(converted(convert, part) for part in argument)
     return argument
+
+
+def divided(convert: Callable[[Any], Any], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that are arrays, converted, and those that are not."""
+    arrays = {name: convert(value) for name, value in options.items() if isinstance(value, np.ndarray)}
+    return arrays, {name: value for name, value in options.items() if name not in arrays}
 
 
 class CoreFace:
@@ -112,6 +118,52 @@ class TorchFace:
         return self.numpy(loss), gradients[0]
 
 
+class JaxFace:
+    """`import rankloss.jax`, with 64-bit types; `compiled` is what is done with a function before it is called."""
+
+    backend = "jax"
+
+    def __init__(
+        self, name: str = "rankloss.jax", compiled: Callable[[Any], Any] = lambda call: call
+    ) -> None:
+        self.name, self.compiled = name, compiled
+        self.jax = importlib.import_module("jax")
+        self.library = importlib.import_module("rankloss.jax")
+
+    def array(self, values: Any) -> Any:
+        with self.jax.enable_x64(True):
+            return self.jax.numpy.asarray(values)
+
+    def numpy(self, array: Any) -> Any:
+        return np.asarray(array)
+
+    def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
+        def call(arguments: Any, arrays: Any) -> Any:
+            return getattr(self.library, function)(objective, *arguments, **settings, **arrays)
+
+        arrays, settings = divided(self.array, options)
+        with self.jax.enable_x64(True):
+            return self.numpy(self.compiled(call)(converted(self.array, arguments), arrays))
+
+    def value_and_gradient(
+        self, function: str, objective: Any, *arguments: Any, **options: Any
+    ) -> tuple[Any, Any]:
+        def call(leaves: Any, arguments: Any, arrays: Any) -> Any:
+            return getattr(self.library, function)(
+                objective, leaves[0], *arguments, **settings, **arrays, **leaves[1]
+            )
+
+        arrays, settings = divided(self.array, options)
+        first, *others = converted(self.array, arguments)
+        leaves = (first, {"gallery": arrays.pop("gallery")} if "gallery" in arrays else {})
+        with self.jax.enable_x64(True):
+            loss, found = self.compiled(self.jax.value_and_grad(call))(leaves, others, arrays)
+        gradients = [self.numpy(gradient) for gradient in self.jax.tree.leaves(found)]
+        return self.numpy(loss), gradients[0] if len(gradients) == 1 and not isinstance(
+            arguments[0], tuple
+        ) else tuple(gradients)
+
+
 class TensorFlowFace:
     """`import rankloss.tensorflow`; the gradient comes from a tape. `compiled` makes a function of each call."""
 
@@ -135,7 +187,7 @@ class TensorFlowFace:
         def call(arguments: Any, arrays: Any) -> Any:
             return getattr(self.library, function)(objective, *arguments, **settings, **arrays)
 
-        arrays, settings = self._divided(options)
+        arrays, settings = divided(self.array, options)
         return self.numpy(self.compiled(call)(converted(self.array, arguments), arrays))
 
     def value_and_gradient(
@@ -149,17 +201,12 @@ class TensorFlowFace:
                 loss = getattr(self.library, function)(objective, *arguments, **settings, **arrays)
             return loss, tape.gradient(loss, leaves)
 
-        arrays, settings = self._divided(options)
+        arrays, settings = divided(self.array, options)
         loss, gradients = self.compiled(call)(converted(self.array, arguments), arrays)
         found = tuple(self.numpy(gradient) for gradient in gradients)
         return self.numpy(loss), found[0] if len(found) == 1 and not isinstance(
             arguments[0], tuple
         ) else found
-
-    def _divided(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The options that are arrays, converted, and those that are not."""
-        arrays = {name: self.array(value) for name, value in options.items() if isinstance(value, np.ndarray)}
-        return arrays, {name: value for name, value in options.items() if name not in arrays}
 
 
 def selected_backends() -> list[str]:

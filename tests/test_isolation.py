@@ -90,7 +90,7 @@ print(*sorted({name.split('.')[0] for name in sys.modules}))
     assert not FRAMEWORKS & set(run(code).split())
 
 
-@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
 def test_importing_a_backend_loads_no_other_framework(backend: str) -> None:
     if backend not in selected_backends():
         pytest.skip(f"{backend} is not among the backends to test")
@@ -103,7 +103,7 @@ print(*sorted({{name.split('.')[0] for name in set(sys.modules) - before}}))
     assert not (FRAMEWORKS - {backend}) & set(run(code).split())
 
 
-@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
 def test_a_backend_whose_framework_is_missing_says_what_to_install(backend: str) -> None:
     if importlib.util.find_spec(f"rankloss.{backend}") is None:
         pytest.skip(f"rankloss.{backend} is not installed")
