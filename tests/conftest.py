@@ -36,12 +36,15 @@ def face(request: pytest.FixtureRequest) -> Face:
     return request.param
 
 
+COMPILED_OFTEN = ("test_gradients", "test_blockwise", "test_oracle_agreement", "test_precision")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave to `make test-all` what JAX compiles for hundreds of shapes and options, a second or more each."""
     for item in items:
         face = getattr(getattr(item, "callspec", None), "params", {}).get("face")
         generated = getattr(item.obj, "is_hypothesis_test", False)
-        if getattr(face, "backend", None) == "jax" and (generated or item.path.stem == "test_gradients"):
+        if getattr(face, "backend", None) == "jax" and (generated or item.path.stem in COMPILED_OFTEN):
             item.add_marker("long")
 
 

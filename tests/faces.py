@@ -230,6 +230,8 @@ def selected_faces() -> list[Face]:
         torch = importlib.import_module("torch")
         faces.append(CoreFace("rankloss[torch]", "torch", torch.tensor, lambda tensor: tensor.numpy()))
         faces.append(TorchFace())
+    if "jax" in names:
+        faces.append(JaxFace())
     if "tensorflow" in names:
         faces.append(TensorFlowFace())
     return faces
