@@ -13,7 +13,7 @@ LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
 .PHONY: help setup data demo test test-all bench lint format clean
 
 help:
-	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (6 minutes)"
+	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (3 minutes)"
 	@echo "make test      run every test but the long ones"
 	@echo "make test-all  run the long ones too"
 	@echo "make bench     compare speed and memory with other libraries"
