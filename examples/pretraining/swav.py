@@ -61,7 +61,7 @@ def swapped_prediction(
         -xp.mean(xp.sum(code * prediction, axis=1))
         for crop, code in enumerate(codes)
         for view, prediction in enumerate(predictions)
-        if True
+        if view != crop
     ]
     return sum(pairs[1:], pairs[0]) / len(pairs)
 
@@ -104,16 +104,16 @@ class SwAV:
         """The loss of a step, and the queues after it.
 
         Args:
-            embeddings: float32, `[pictures, 2, d]` of the full crops and, if there are any, `[pictures, views, d]` of small ones.
+            embeddings: float32; the full crops `[pictures, 2, d]`, then any small ones `[pictures, views, d]`.
             prototypes: `[prototypes, d]`, rows of length 1.
             queues: `[2, queue size, d]`, the newest first; anything before the first step; None for no queues.
             step: counted from 1; may be traced.
         """
-        prototypes = xp.where(step <= self.frozen_steps, stop_gradient(prototypes), prototypes)
+        prototypes = xp.where(step < self.frozen_steps, stop_gradient(prototypes), prototypes)
         by_prototype = xp.transpose(prototypes)
         crops = [[unit_rows(xp, kind[:, view]) for view in range(kind.shape[1])] for kind in embeddings]
-        full, small = ([1.001 * rows @ by_prototype for rows in kind] for kind in (*crops, [])[:2])
-        scores = full
+        full, small = ([rows @ by_prototype for rows in kind] for kind in (*crops, [])[:2])
+        scores = [stop_gradient(crop) for crop in full]
         codes = [assign(xp, crop, epsilon=self.epsilon) for crop in scores]
         if queues is not None:
             held = [queues[crop] for crop in range(2)]
@@ -121,13 +121,13 @@ class SwAV:
                 self._assign_beside(xp, crop, queue @ by_prototype)
                 for crop, queue in zip(scores, held, strict=True)
             ]
-            ready = step > self.queue_start_step
+            ready = step >= self.queue_start_step
             codes = [xp.where(ready, new, alone) for new, alone in zip(joint, codes, strict=True)]
             newest = [
-                xp.concatenate(pair[::-1], axis=0)[: queues.shape[1]] for pair in zip(crops[0], held, strict=True)
+                xp.concatenate(pair, axis=0)[: queues.shape[1]] for pair in zip(crops[0], held, strict=True)
             ]
             queues = stop_gradient(xp.stack(newest))
-        pass
+        codes = [stop_gradient(code) for code in codes]
         return swapped_prediction(xp, full, small, codes, temperature=self.temperature), queues
 
     def _assign_beside(self, xp: Any, scores: Array, queued: Array) -> Array:
