@@ -14,13 +14,11 @@ from pathlib import Path
 
 from pretraining import report
 from pretraining.datasets import DataError, PretrainingData, load
-from pretraining.evaluation import EvaluationOptions, evaluate_encoders
+from pretraining.evaluation import Candidate, EvaluationOptions, evaluate_encoders
 from pretraining.exhibits import PICTURE_FILES
-from torch_s2r2.candidates import title, trained, untrained
-from torch_s2r2.checkpoints import RunError
-from torch_s2r2.encoders import ENCODER_FILE
-from torch_s2r2.options import TorchOptions
-from torch_s2r2.training import OPTIONS, InterruptedRun, choose_device, train
+from pretraining.options import Options
+from pretraining.runs import OPTIONS, InterruptedRun, RunError, title
+from pretraining.trainers import MODULES, Trainer, trainer
 
 # Views of a picture. SwAV with small crops among 8 views had 1 to 3 points less k-NN accuracy than with two full
 # views, on held-out training pictures.
@@ -33,17 +31,21 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     started = time.perf_counter()
     try:
+        teacher = trainer(given.framework)
+        folder = given.folder or Path("runs") / (
+            "demo" if given.framework == "torch" else f"demo-{given.framework}"
+        )
         if given.fresh:
-            _clear(given.folder)
-        runs = {method: _run_options(given, method) for method in METHODS}
+            _clear(folder)
+        runs = [_run_options(given, teacher, folder, method) for method in METHODS]
         evaluation = EvaluationOptions(
             train_images=given.evaluation_images, test_images=given.evaluation_images, seed=given.seed
         )
-        results = _finished(given.folder, runs, evaluation)
+        results = _finished(folder, runs, evaluation)
         if results is not None:
-            print(f"The demo in {given.folder} was finished earlier; --fresh starts over.\n")
+            print(f"The demo in {folder} was finished earlier; --fresh starts over.\n")
         else:
-            results = _demo(given.folder, runs, evaluation, given.data_root)
+            results = _demo(teacher, folder, runs, evaluation, given.data_root)
             print(f"Done in {_minutes(time.perf_counter() - started)}.\n")
     except InterruptedRun as stop:
         print("Stopped with a checkpoint. The same command goes on.", file=sys.stderr)
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RunError, ValueError) as error:
         print(f"error: {error} (--fresh starts the demo over)", file=sys.stderr)
         return 1
-    print(report.summary(results, given.folder))
+    print(report.summary(results, folder))
     return 0
 
 
@@ -68,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fresh", action="store_true", help="throw away an earlier demo's runs and start over"
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+    parser.add_argument(
+        "--framework", choices=tuple(MODULES), default="torch", help="whose trainer (default: torch)"
+    )
+    parser.add_argument("--folder", type=Path, help="default: runs/demo, or runs/demo-FRAMEWORK if not torch")
     parser.add_argument("--data-root", type=Path, help="the folder that holds Fashion-MNIST's files")
     parser.add_argument("--steps", type=int, default=200, help="training steps of each method (default: 200)")
     parser.add_argument("--views-per-step", type=int, default=512, help="views in a batch (default: 512)")
@@ -79,9 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_options(given: argparse.Namespace, method: str) -> TorchOptions:
-    return TorchOptions(
-        run_folder=given.folder / method,
+def _run_options(given: argparse.Namespace, trainer: Trainer, folder: Path, method: str) -> Options:
+    return trainer.options(
+        run_folder=folder / method,
         resume=True,
         method=method,
         views=METHODS[method],
@@ -94,7 +99,7 @@ def _run_options(given: argparse.Namespace, method: str) -> TorchOptions:
 
 
 def _demo(
-    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions, data_root: Path | None
+    trainer: Trainer, folder: Path, runs: list[Options], evaluation: EvaluationOptions, data_root: Path | None
 ) -> report.Results:
     """Train what is not trained yet, judge everything."""
     data = load("fashion-mnist", data_root, download=True)
@@ -104,40 +109,37 @@ def _demo(
         "starts from the same weights, sees as many views in a step and takes as many steps.\n"
     )
     stages = len(runs) + 1
-    for number, options in enumerate(runs.values(), 1):
-        earlier = ", trained earlier" if (options.folder / ENCODER_FILE).is_file() else ""
+    for number, options in enumerate(runs, 1):
+        earlier = ", trained earlier" if trainer.is_finished(options) else ""
         _say(f"[{number}/{stages}] {title(options)} of {options.image_count} pictures a step{earlier}")
-        train(options, data=data)
+        trainer.train(options, data=data)
     _say(f"[{stages}/{stages}] evaluation: k-NN, linear probe, retrieval, pictures")
-    return _judge(folder, runs, evaluation, data)
-
-
-def _judge(
-    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions, data: PretrainingData
-) -> report.Results:
-    first = next(iter(runs.values()))
-    device = choose_device(first.device)
-    candidates = {
-        title(options): trained(options.folder, options, data, device)[1] for options in runs.values()
-    }
-    candidates["untrained"] = untrained(first, data, device)
-    assert data.splits is not None
+    candidates = _candidates(trainer, runs, data)
     return evaluate_encoders(folder, candidates, data.splits, data_name=DATA_TITLE, options=evaluation)
 
 
-def _finished(
-    folder: Path, runs: dict[str, TorchOptions], evaluation: EvaluationOptions
-) -> report.Results | None:
+def _candidates(trainer: Trainer, runs: list[Options], data: PretrainingData) -> dict[str, Candidate]:
+    judged = {}
+    for options in runs:
+        _, encode = trainer.trained(options.folder, options, data)
+        settings = json.loads(options.to_json())
+        judged[title(options)] = Candidate(encode, True, run_folder=options.folder, settings=settings)
+    return judged | {"untrained": Candidate(trainer.untrained(runs[0], data))}
+
+
+def _finished(folder: Path, runs: list[Options], evaluation: EvaluationOptions) -> report.Results | None:
     """Return the results of an earlier demo if they are of just these runs, evaluated like this."""
     if not (folder / report.RESULTS_FILE).is_file():
         return None
     results = report.read_results(folder)
     judged = [row.settings for row in results.encoders if row.trained]
     try:
-        earlier = [TorchOptions.from_json(json.dumps(settings)) for settings in judged]
+        earlier = [type(runs[0]).from_json(json.dumps(settings)) for settings in judged]
     except (ValueError, TypeError):
         return None
-    same = len(earlier) == len(runs) and not any(map(TorchOptions.differences, runs.values(), earlier))
+    same = len(earlier) == len(runs) and not any(
+        options.differences(theirs) for options, theirs in zip(runs, earlier, strict=True)
+    )
     return results if same and results.settings == evaluation.as_settings() else None
 
 

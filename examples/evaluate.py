@@ -1,28 +1,30 @@
 """Evaluate pretrained encoders: k-NN, linear probe, retrieval and pictures, one run or several side by side.
 
+The runs may be of different frameworks.
+
 Examples:
     python examples/evaluate.py runs/s2r2-fashion-mnist
     python examples/evaluate.py runs/s2r2-stl10 runs/simclr-stl10 --output runs/stl10-compared
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from pretraining import report
 from pretraining.datasets import DataError, PretrainingData, load
 from pretraining.evaluation import Candidate, EvaluationOptions, evaluate_encoders
-from torch_s2r2.candidates import titles, trained, untrained
-from torch_s2r2.checkpoints import RunError
-from torch_s2r2.options import TorchOptions
-from torch_s2r2.training import choose_device, read_options
+from pretraining.options import Options
+from pretraining.runs import RunError, titles
+from pretraining.trainers import Trainer, read_run
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     given = _parser().parse_args(arguments)
     try:
-        runs = {folder: read_options(folder) for folder in given.run_folders}
+        runs = {folder: read_run(folder, given.device) for folder in given.run_folders}
         data = _common_data(runs, given.data_root, given.download)
         options = EvaluationOptions(
             train_images=given.train_images,
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         output = given.output or _output_folder(given.run_folders)
         assert data.splits is not None
         results = evaluate_encoders(
-            output, _candidates(runs, data, given.device), data.splits, data_name=data.name, options=options
+            output, _candidates(runs, data), data.splits, data_name=data.name, options=options
         )
     except (DataError, RunError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,31 +76,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _common_data(runs: dict[Path, TorchOptions], root: Path | None, download: bool) -> PretrainingData:
+Runs = dict[Path, tuple[Trainer, Options]]
+
+
+def _common_data(runs: Runs, root: Path | None, download: bool) -> PretrainingData:
     """The data set that all runs are of, with its test pictures."""
-    kinds = {(options.data, options.image_size) for options in runs.values()}
+    kinds = {(options.data, options.image_size) for _, options in runs.values()}
     if len(kinds) > 1:
-        names = ", ".join(f"{folder} is of {options.data}" for folder, options in runs.items())
+        names = ", ".join(f"{folder} is of {options.data}" for folder, (_, options) in runs.items())
         raise RunError(f"runs side by side must be of one data set and --image-size: {names}")
-    first = next(iter(runs.values()))
+    _, first = next(iter(runs.values()))
     data = load(first.data, root or first.data_root, image_size=first.image_size, download=download)
     if data.splits is None:
         raise RunError(f"{data.name} has no test pictures to evaluate with: its folder needs a test/ or val/")
     return data
 
 
-def _candidates(runs: dict[Path, TorchOptions], data: PretrainingData, device: str) -> dict[str, Candidate]:
+def _candidates(runs: Runs, data: PretrainingData) -> dict[str, Candidate]:
     """The runs' encoders by title, then an untrained one of each kind."""
-    place, names = choose_device(device), titles(runs)
+    names = titles({folder: options for folder, (_, options) in runs.items()})
     candidates: dict[str, Candidate] = {}
-    for folder, options in runs.items():
-        word, candidate = trained(folder, options, data, place)
-        candidates[names[folder] + word] = candidate
-    kinds = {options.encoder: options for options in reversed(runs.values())}
-    for encoder, options in kinds.items():
-        candidates["untrained" if len(kinds) == 1 else f"untrained {encoder}"] = untrained(
-            options, data, place
-        )
+    for folder, (trainer, options) in runs.items():
+        word, encode = trainer.trained(folder, options, data)
+        settings = json.loads(options.to_json())
+        candidates[names[folder] + word] = Candidate(encode, True, run_folder=folder, settings=settings)
+    encoders = {options.encoder for _, options in runs.values()}
+    trainers = {options.trainer for _, options in runs.values()}
+    for trainer, options in runs.values():
+        encoder = f" {options.encoder}" if len(encoders) > 1 else ""
+        name = f"untrained{encoder}, {options.trainer}" if len(trainers) > 1 else f"untrained{encoder}"
+        if name not in candidates:
+            candidates[name] = Candidate(trainer.untrained(options, data))
     return candidates
 
 

@@ -12,7 +12,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from pretraining.datasets import DATASETS
 
@@ -45,6 +45,8 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] | None = None, d
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What a run does. `Options()` is S2R2 on Fashion-MNIST; the fields' help says the rest."""
+
+    trainer: ClassVar[str] = ""  # the name under which pretraining.trainers has it
 
     run_folder: Path | None = option(  # noqa: RUF009
         None, "where everything is written (default: runs/METHOD-DATA)", decides=False
@@ -105,6 +107,10 @@ class Options:
     encoder: str = option("small", "small is a conv net for the CPU; torchvision's ResNets", choices=ENCODERS)
     head_hidden: int = option(256, "width of the projection head's hidden layer")
     head_dim: int = option(64, "dimensions of the embeddings that the loss sees")
+    device: str = option(
+        "auto", "auto (a GPU if there is one), cpu, or another that the framework knows", decides=False
+    )
+    amp: str = option("off", "mixed precision", choices=("off", "bfloat16", "float16"))
     # Optimiser
     steps: int = option(200, "length of the training")
     optimizer: str = option("adamw", "what takes the steps", choices=OPTIMIZERS)
@@ -172,6 +178,12 @@ class Options:
         """The learning rate after warm-up, with the optimiser's default."""
         return self.learning_rate or DEFAULT_LEARNING_RATES[self.optimizer]
 
+    @property
+    def first_queue_step(self) -> int:
+        """The first step whose queue swav uses: it is full by then, and no sooner than `queue_start_step`."""
+        steps_to_fill = -(-self.queue_size // self.image_count)
+        return max(self.queue_start_step, steps_to_fill + 1)
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, 1 to `steps`: a linear rise, then half a cosine that ends near 0."""
         if step <= self.warmup_steps:
@@ -180,8 +192,8 @@ class Options:
         return self.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
     def to_json(self) -> str:
-        """All options, readable; `from_json` reads them back."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The trainer's name and all options, readable; `from_json` reads them back."""
+        values = {"trainer": self.trainer} | {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in values.items()}, indent=2)
 
     @classmethod
@@ -191,11 +203,15 @@ class Options:
         Raises:
             ValueError: the text is not the JSON of such options.
         """
-        values = json.loads(text)
-        known = typing.get_type_hints(cls)
-        if not isinstance(values, dict) or not values.keys() <= known.keys():
+        values, known = json.loads(text), {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or "trainer" not in values:
             raise ValueError("these are not the options of a pretraining run")
-        paths = {k for k, v in values.items() if v is not None and _plain(known[k]) is Path}
+        if (theirs := values.pop("trainer")) != cls.trainer:
+            raise ValueError(f"these are options of the trainer {theirs}, not {cls.trainer}")
+        if unknown := values.keys() - known:
+            raise ValueError(f"no option is called {', '.join(sorted(unknown))}")
+        hints = typing.get_type_hints(cls)
+        paths = {k for k, v in values.items() if v is not None and _plain(hints[k]) is Path}
         return cls(**{k: Path(v) if k in paths else v for k, v in values.items()})
 
     def differences(self, other: Self) -> list[str]:

@@ -12,7 +12,6 @@ Below 64 pixels the first layers are those usual for small pictures, so two line
     model.maxpool = torch.nn.Identity()
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +20,12 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pretraining.crops import SMALL_IMAGE
+from pretraining.runs import Encode
 from torch_s2r2.options import TorchOptions
-from torch_s2r2.views import SMALL_IMAGE, whole_pictures
+from torch_s2r2.views import whole_pictures
 
 ENCODER_FILE = "encoder.pt"
-
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 class SmallEncoder(nn.Sequential):

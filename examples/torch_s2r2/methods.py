@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import rankloss.torch as rl
+from pretraining.objectives import objective
 from pretraining.options import Options
 
 
@@ -29,19 +30,6 @@ def build_method(options: Options) -> Method:
     if options.method == "swav":
         return SwAV(options)
     return Ranking(objective(options), include_query=options.method == "s2r2" and options.include_query)
-
-
-def objective(options: Options) -> Any:
-    """The ranking objective of s2r2 and simclr."""
-    temperature = options.loss_temperature
-    if options.method == "simclr":
-        return rl.SupCon(temperature=temperature)
-    plain = {
-        "smooth_ap": lambda: rl.SmoothAP(temperature=temperature),
-        "fast_ap": lambda: rl.FastAP(num_bins=options.num_bins),
-        "sup_con": lambda: rl.SupCon(temperature=temperature),
-    }[options.objective]()
-    return plain if options.blocks == 1 else rl.Blockwise(plain, options.blocks)
 
 
 class Ranking(nn.Module):
@@ -89,8 +77,7 @@ class SwAV(nn.Module):
         for bank in self.queues:  # lightly leaves them out of the state dict; a resumed run needs them
             bank.register_buffer("bank", bank.bank, persistent=True)
             bank.register_buffer("bank_ptr", bank.bank_ptr, persistent=True)
-        steps_to_fill = -(-options.queue_size // options.image_count)
-        self.queue_start_step = max(options.queue_start_step, steps_to_fill + 1)
+        self.first_queue_step = options.first_queue_step
 
     def before_step(self, step: int) -> None:
         """Put the prototypes back onto the unit sphere."""
@@ -110,7 +97,7 @@ class SwAV(nn.Module):
         earlier = [
             queue(view.detach(), update=True)[1] for queue, view in zip(self.queues, full_crops, strict=False)
         ]
-        if not earlier or step < self.queue_start_step:
+        if not earlier or step < self.first_queue_step:
             return None
         with torch.no_grad():
             return [self.prototypes(features, step) for features in earlier]

@@ -1,6 +1,7 @@
 """The options that only the PyTorch trainer has."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pretraining.options import Options, option
 
@@ -9,7 +10,7 @@ from pretraining.options import Options, option
 class TorchOptions(Options):
     """The options of the PyTorch trainer."""
 
-    device: str = option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1, mps ...", decides=False)
-    amp: str = option("off", "mixed precision", choices=("off", "bfloat16", "float16"))
+    trainer: ClassVar[str] = "torch"
+
     channels_last: bool = option(False, "keep pictures channels-last in memory")
     compile: bool = option(False, "torch.compile the encoder and its head")

@@ -4,27 +4,42 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
 
+from pretraining.datasets import PretrainingData
 from pretraining.files import write_whole
-from torch_s2r2.checkpoints import CHECKPOINT, RunError, load_checkpoint, save_checkpoint
+from pretraining.runs import Run, RunError
+from torch_s2r2.checkpoints import CHECKPOINT, load_checkpoint, save_checkpoint
 from torch_s2r2.options import TorchOptions
 
-MakeOptions = Callable[..., TorchOptions]
+MakeRun = Callable[..., Run]
 STATE = {"encoder": {"weight": torch.arange(5000.0)}, "optimizer": {"step": 3}}
 
 
 @pytest.fixture
-def saved(tmp_path: Path, small_options: MakeOptions) -> Path:
-    save_checkpoint(tmp_path, 4, small_options(), "data", STATE)
+def make_run(
+    tmp_path: Path, small_options: Callable[..., TorchOptions], small_data: PretrainingData
+) -> MakeRun:
+    """Makes a run in `tmp_path`."""
+
+    def make(data_mark: str = "data", **changes: Any) -> Run:
+        options = small_options(**{"run_folder": tmp_path} | changes)
+        return Run(options, small_data, small_data.images, data_mark)
+
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path: Path, make_run: MakeRun) -> Path:
+    save_checkpoint(make_run(), 4, STATE)
     return tmp_path
 
 
-def test_comes_back_as_it_was(saved: Path, small_options: MakeOptions) -> None:
-    found = load_checkpoint(saved, small_options(), "data")
+def test_comes_back_as_it_was(saved: Path, make_run: MakeRun) -> None:
+    found = load_checkpoint(make_run())
     assert found is not None
     step, state = found
     assert step == 4
@@ -32,8 +47,8 @@ def test_comes_back_as_it_was(saved: Path, small_options: MakeOptions) -> None:
     assert [path.name for path in saved.iterdir()] == [CHECKPOINT]
 
 
-def test_none_where_there_is_none(tmp_path: Path, small_options: MakeOptions) -> None:
-    assert load_checkpoint(tmp_path, small_options(), "data") is None
+def test_none_where_there_is_none(make_run: MakeRun) -> None:
+    assert load_checkpoint(make_run()) is None
 
 
 def cut_short(path: Path) -> None:
@@ -67,10 +82,10 @@ def code_to_run(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_short, emptied, one_bit_off, a_text, a_pickle, code_to_run])
-def test_unreadable(saved: Path, small_options: MakeOptions, damage: Callable[[Path], None]) -> None:
+def test_unreadable(saved: Path, make_run: MakeRun, damage: Callable[[Path], None]) -> None:
     damage(saved / CHECKPOINT)
     with pytest.raises(RunError, match=r"can't be read as a checkpoint \(.*\): remove it to start") as caught:
-        load_checkpoint(saved, small_options(), "data")
+        load_checkpoint(make_run())
     assert "\n" not in str(caught.value)
     assert not (saved / "harm").exists()
 
@@ -80,26 +95,29 @@ def test_unreadable(saved: Path, small_options: MakeOptions, damage: Callable[[P
     [
         ({"weight": torch.ones(2)}, "is not a checkpoint of this trainer"),
         (torch.ones(2), "is not a checkpoint of this trainer"),
-        ({"format": "rankloss pretraining, PyTorch, 1", "step": 1}, "is a checkpoint of another version"),
+        ({"format": "rankloss pretraining, torch, 1", "step": 1}, "is a checkpoint of another version"),
     ],
 )
-def test_foreign(tmp_path: Path, small_options: MakeOptions, content: object, message: str) -> None:
+def test_foreign(tmp_path: Path, make_run: MakeRun, content: object, message: str) -> None:
     torch.save(content, tmp_path / CHECKPOINT)
     with pytest.raises(RunError, match=message):
-        load_checkpoint(tmp_path, small_options(), "data")
+        load_checkpoint(make_run())
 
 
-def test_other_options_are_named(saved: Path, small_options: MakeOptions) -> None:
+def test_other_options_are_named(
+    saved: Path, make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with pytest.raises(
         RunError, match=r"other options: --seed 0 \(here 1\), --views 4 \(here 2\); give these"
     ):
-        load_checkpoint(saved, small_options(seed=1, views=2), "data")
-    assert load_checkpoint(saved, small_options(checkpoint_every=9, run_folder=Path("x")), "data") is not None
+        load_checkpoint(make_run(seed=1, views=2))
+    moved = saved.rename(tmp_path_factory.mktemp("other") / "place")
+    assert load_checkpoint(make_run(checkpoint_every=9, run_folder=moved)) is not None
 
 
-def test_other_data(saved: Path, small_options: MakeOptions) -> None:
+def test_other_data(saved: Path, make_run: MakeRun) -> None:
     with pytest.raises(RunError, match=r"other data \(data, here pictures\)"):
-        load_checkpoint(saved, small_options(), "pictures")
+        load_checkpoint(make_run("pictures"))
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import demo
 import pytest
 
-from torch_s2r2 import training
-from torch_s2r2.training import InterruptedRun
+from pretraining.runs import OPTIONS, InterruptedRun
 
 ENCODERS = ["S2R2, 8 views", "SimCLR, 2 views", "SwAV, 2 views", "untrained", "raw pixels"]
 
@@ -36,7 +35,7 @@ def test_ends_with_the_table_and_goes_on_where_it_stopped(tmp_path, arguments, c
     per_step = [row["settings"]["views_per_step"] for row in figures[:3]]
     assert per_step == [32, 32, 32]
 
-    monkeypatch.setattr(demo, "train", lambda *_, **__: pytest.fail("a finished demo trains again"))
+    monkeypatch.setattr(demo, "_demo", lambda *_, **__: pytest.fail("a finished demo trains again"))
     assert demo.main(arguments) == 0
     again = capsys.readouterr().out
     assert "finished earlier; --fresh starts over" in again
@@ -83,7 +82,7 @@ def test_fresh_removes_only_runs(tmp_path, arguments):
     (folder / "swav").mkdir(parents=True)
     (folder / "swav" / "notes.txt").write_text("not a run")
     (folder / "simclr").mkdir()
-    (folder / "simclr" / training.OPTIONS).write_text("{}")
+    (folder / "simclr" / OPTIONS).write_text("{}")
     demo._clear(folder)
     assert (folder / "swav" / "notes.txt").is_file()
     assert not (folder / "simclr").exists()

@@ -108,8 +108,8 @@ def foreign_options(folder: Path) -> None:
         (other_encoder, "encoder.pt is not an encoder of --encoder small"),
         (spoil_checkpoint, "checkpoint.pt can't be read as a checkpoint"),
         (nothing_yet, "has neither encoder.pt nor checkpoint.pt"),
-        (no_options, "holds no run of this trainer"),
-        (foreign_options, "holds no run of this trainer"),
+        (no_options, "holds no run of a trainer"),
+        (foreign_options, "holds no run of a trainer"),
     ],
 )
 def test_a_folder_that_can_not_be_judged_is_one_sentence(run, capsys, spoil, message):

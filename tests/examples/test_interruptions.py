@@ -15,10 +15,11 @@ from runs import MakeOptions, differing, disturb, final_state, run, stop_by
 
 from pretraining.datasets import PretrainingData, load
 from pretraining.progress import read_curves
-from torch_s2r2.checkpoints import CHECKPOINT, RunError
+from pretraining.runs import InterruptedRun, RunError
+from torch_s2r2.checkpoints import CHECKPOINT
 from torch_s2r2.learner import Learner
 from torch_s2r2.options import TorchOptions
-from torch_s2r2.training import InterruptedRun, train
+from torch_s2r2.training import train
 
 SCRIPT = Path(pretrain_torch.__file__)
 SETTINGS = [

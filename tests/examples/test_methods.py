@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 import rankloss.torch as rl
+from pretraining.objectives import objective
 from torch_s2r2.encoders import build_encoder, encoder_input, feature_size
-from torch_s2r2.methods import Ranking, SwAV, build_method, objective
+from torch_s2r2.methods import Ranking, SwAV, build_method
 from torch_s2r2.optimizers import build_optimizer, set_learning_rate
 from torch_s2r2.options import TorchOptions
 

@@ -32,7 +32,10 @@ def test_json_gives_the_options_back() -> None:
     assert TorchOptions.from_json(options.to_json()) == options
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"flavour": 3}', '{"views": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "{", "{}", '{"trainer": "torch"}', '{"trainer": "", "flavour": 3}', '{"trainer": "", "views": 1}'],
+)
 def test_json_of_something_else(text: str) -> None:
     with pytest.raises(ValueError):
         Options.from_json(text)

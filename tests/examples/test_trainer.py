@@ -13,10 +13,12 @@ from runs import MakeOptions, differing, run
 
 from pretraining.datasets import PretrainingData
 from pretraining.progress import read_curves
-from torch_s2r2.checkpoints import CHECKPOINT, RunError
+from pretraining.runs import RunError, read_options
+from torch_s2r2.checkpoints import CHECKPOINT
 from torch_s2r2.encoders import ENCODER_FILE, SmallEncoder, load_encoder
 from torch_s2r2.learner import Learner
-from torch_s2r2.training import read_options, train
+from torch_s2r2.options import TorchOptions
+from torch_s2r2.training import train
 
 
 def test_seed_gives_the_same_run_and_another_does_not(
@@ -87,7 +89,7 @@ def test_folder_of_something_else(
     with pytest.raises(RunError, match="is a file"):
         run(small_options(run_folder=tmp_path / "run" / "diary.txt"), small_data)
     with pytest.raises(RunError, match="holds no run of this trainer"):
-        read_options(tmp_path / "run")
+        read_options(tmp_path / "run", TorchOptions)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["diary.txt"]
 
 
@@ -123,7 +125,7 @@ def test_exported_small_encoder_is_what_was_trained(
     encoder.load_state_dict(torch.load(result.run_folder / ENCODER_FILE, weights_only=True))
     features = result.encode(np.asarray(small_data.images[:5]))
     assert (features.shape, features.dtype) == ((5, 128), np.float32)
-    options = read_options(result.run_folder)
+    options = read_options(result.run_folder, TorchOptions)
     assert options == small_options()
     loaded = load_encoder(result.run_folder, options, 16, 1, torch.device("cpu"))
     np.testing.assert_array_equal(loaded(np.asarray(small_data.images[:5])), features)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from small_data import pictures
 
+from pretraining.crops import crops
 from torch_s2r2.options import TorchOptions
-from torch_s2r2.views import Views, crops, normalise, whole_pictures
+from torch_s2r2.views import Views, normalise, whole_pictures
 
 MakeOptions = Callable[..., TorchOptions]
 

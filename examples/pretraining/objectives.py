@@ -1,0 +1,18 @@
+"""What s2r2 and simclr optimise, as the core's objectives, which every framework's losses take."""
+
+import rankloss
+from pretraining.options import Options
+from rankloss.objectives import Objective
+
+
+def objective(options: Options) -> Objective:
+    """The ranking objective of s2r2 and simclr."""
+    temperature = options.loss_temperature
+    if options.method == "simclr":
+        return rankloss.SupCon(temperature=temperature)
+    plain = {
+        "smooth_ap": lambda: rankloss.SmoothAP(temperature=temperature),
+        "fast_ap": lambda: rankloss.FastAP(num_bins=options.num_bins),
+        "sup_con": lambda: rankloss.SupCon(temperature=temperature),
+    }[options.objective]()
+    return plain if options.blocks == 1 else rankloss.Blockwise(plain, options.blocks)
