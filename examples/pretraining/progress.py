@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensorboard.summary import Writer
 from tqdm import tqdm
 
+from pretraining.event_log import EventLog
 from pretraining.files import write_whole
 
 CURVES = "curves.csv"
@@ -72,7 +72,7 @@ class Progress:
         write_whole(run_folder / CURVES, lambda file: file.write(_as_csv(kept, header=True).encode()))
         self._curves = (run_folder / CURVES).open("a", newline="")
         shutil.rmtree(run_folder / "tensorboard", ignore_errors=True)
-        self._tensorboard = Writer(str(run_folder / "tensorboard"))
+        self._tensorboard = EventLog(run_folder / "tensorboard")
         self._bar = tqdm(
             total=steps, initial=first_step - 1, desc=title, unit="step", disable=not shown, mininterval=0.5
         )

@@ -60,3 +60,13 @@ def stop_by(number: int) -> Callable[[torch.Tensor], torch.Tensor]:
         return loss
 
     return act
+
+
+def command_line(options: TorchOptions) -> list[str]:
+    """The options of `small_options` as the command line has them, but for the paths."""
+    changed = (
+        "steps", "views", "batch_images", "head_hidden", "head_dim", "warmup_steps", "checkpoint_every", "map_every",
+        "device", "prototypes", "queue_size", "queue_start_step", "prototypes_frozen_steps",
+    )  # fmt: skip
+    pairs = [(f"--{name.replace('_', '-')}", str(getattr(options, name))) for name in changed]
+    return ["--no-evaluation", *(part for pair in pairs for part in pair)]

@@ -11,14 +11,13 @@ from typing import Any
 import pretrain_torch
 import pytest
 import torch
-from runs import MakeOptions, differing, disturb, final_state, run, stop_by
+from runs import MakeOptions, command_line, differing, disturb, final_state, run, stop_by
 
 from pretraining.datasets import PretrainingData, load
 from pretraining.progress import read_curves
 from pretraining.runs import InterruptedRun, RunError
 from torch_s2r2.checkpoints import CHECKPOINT
 from torch_s2r2.learner import Learner
-from torch_s2r2.options import TorchOptions
 from torch_s2r2.training import train
 
 SCRIPT = Path(pretrain_torch.__file__)
@@ -116,22 +115,6 @@ def test_kill_loses_no_more_than_since_the_last_checkpoint(
     assert differing(run(small_options(steps=8), data), resumed) == []
     assert [row.step for row in read_curves(options.folder)] == list(range(1, 9))
     assert tensorboard_steps(options.folder) == list(range(1, 9))
-
-
-def command_line(options: TorchOptions) -> list[str]:
-    """The options of `small_options` as the command line has them."""
-    # What small_options changes, but for the paths.
-    names = ("steps", "views", "batch_images", "head_hidden", "head_dim", "warmup_steps", "checkpoint_every")
-    names += (
-        "map_every",
-        "device",
-        "prototypes",
-        "queue_size",
-        "queue_start_step",
-        "prototypes_frozen_steps",
-    )
-    pairs = [(f"--{name.replace('_', '-')}", str(getattr(options, name))) for name in names]
-    return ["--no-evaluation", *(part for pair in pairs for part in pair)]
 
 
 def tensorboard_steps(folder: Path) -> list[int]:
