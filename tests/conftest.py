@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 
@@ -24,9 +25,17 @@ settings.load_profile("steady")
 if "tensorflow" in selected_backends() and importlib.util.find_spec("triton"):
     importlib.import_module("triton")  # PyTorch's compiler, which crashes if it is loaded after TensorFlow
 
+if "keras" in selected_backends():
+    # It runs on one framework a process: the one that is asked for, else PyTorch, where it is quickest. The
+    # environment stays as it is for the processes that tests start: TensorFlow imports Keras, and crashes if PyTorch
+    # comes after it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "torch"))
+        importlib.import_module("keras")
+
 # The files that are about one backend, where it is not selected.
 collect_ignore_glob = [
-    f"test_{name}*.py" for name in ("torch", "jax", "tensorflow") if name not in selected_backends()
+    f"test_{name}*.py" for name in ("torch", "jax", "tensorflow", "keras") if name not in selected_backends()
 ]
 
 

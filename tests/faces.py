@@ -14,7 +14,7 @@ import numpy as np
 
 import rankloss
 
-BACKENDS = ("numpy", "array_api_strict", "torch", "jax", "tensorflow")
+BACKENDS = ("numpy", "array_api_strict", "torch", "jax", "tensorflow", "keras")
 
 
 class Face(Protocol):

@@ -20,7 +20,7 @@ def modules() -> list[str]:
     names = [module.name for module in pkgutil.iter_modules(rankloss.__path__, "rankloss.")]
     objectives = importlib.import_module("rankloss.objectives")
     names += [module.name for module in pkgutil.iter_modules(objectives.__path__, "rankloss.objectives.")]
-    for backend in ("rankloss.torch", "rankloss.jax", "rankloss.tensorflow"):
+    for backend in ("rankloss.torch", "rankloss.jax", "rankloss.tensorflow", "rankloss.keras"):
         package = importlib.import_module(backend)
         names += [module.name for module in pkgutil.iter_modules(package.__path__, f"{backend}.")]
     return names

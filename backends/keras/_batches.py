@@ -1,0 +1,102 @@
+"""What Keras hands to losses and metrics, as arguments of the backend's functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from rankloss.keras._backend import get_keras_mask
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of a batch: the query axes of all are those of the embeddings, [n] or [images, views].
+
+    Attributes:
+        embeddings: [n, d] or [images, views, d].
+        labels: integers, or None.
+        weights: or None.
+        mask: boolean, False in rows that must count for nothing; or None.
+    """
+
+    embeddings: Any
+    labels: Any
+    weights: Any
+    mask: Any
+
+    @classmethod
+    def of(cls, y_true: Any, y_pred: Any, sample_weight: Any, dtype: str | None) -> Batch:
+        """The arguments of a loss or a metric; floating-point `dtype` of the embeddings, or None for theirs."""
+        if isinstance(y_pred, tuple | list) and y_pred and len(getattr(y_pred[0], "shape", ())) > 1:
+            raise TypeError(
+                "y_pred must be one tensor of embeddings, found a list of tensors: views go stacked, "
+                "as [images, views, d]"
+            )
+        mask = get_keras_mask(y_pred)
+        embeddings = ops.convert_to_tensor(y_pred, dtype=dtype)
+        return cls(
+            embeddings,
+            _of_queries("labels", y_true, embeddings),
+            _of_queries("weights", sample_weight, embeddings),
+            _checked_mask(_of_queries("mask", mask, embeddings), embeddings),
+        )
+
+    def flat(self) -> Batch:
+        """Views as rows; those of an image share a label of their own where there are no labels."""
+        if len(self.embeddings.shape) != 3:
+            return self
+        images, views, d = ops.shape(self.embeddings)
+        labels = self.labels
+        if labels is None:
+            labels = ops.broadcast_to(ops.arange(images, dtype="int32")[:, None], (images, views))
+        rows = [
+            None if part is None else ops.reshape(part, (-1,)) for part in (labels, self.weights, self.mask)
+        ]
+        return Batch(ops.reshape(self.embeddings, (-1, d)), *rows)
+
+    def without_masked_values(self) -> Batch:
+        """Zeros for masked rows and their weights, so that no NaN in them can spread, not even as 0 · NaN."""
+        if self.mask is None:
+            return self
+        mask = ops.expand_dims(self.mask, -1)
+        weights = ops.cast(self.mask, "float32") if self.weights is None else self.weights
+        return Batch(
+            ops.where(mask, self.embeddings, ops.zeros_like(self.embeddings)),
+            self.labels,
+            ops.where(self.mask, weights, ops.zeros_like(weights)),
+            self.mask,
+        )
+
+
+def _of_queries(name: str, given: Any, embeddings: Any) -> Any:
+    """A tensor for the queries, given one a query, in a column, or one an image for all its views."""
+    if given is None:
+        return None
+    tensor = ops.convert_to_tensor(given)
+    if len(embeddings.shape) == 2:
+        return tensor[:, 0] if len(tensor.shape) == 2 and tensor.shape[1] == 1 else tensor
+    if len(embeddings.shape) != 3:
+        return tensor
+    images, views = embeddings.shape[:2]
+    column = tensor[:, None] if len(tensor.shape) == 1 else tensor
+    if (
+        len(column.shape) != 2
+        or (None not in (images, column.shape[0]) and column.shape[0] != images)
+        or (None not in (views, column.shape[1]) and column.shape[1] not in (1, views))
+    ):
+        raise ValueError(
+            f"{name} must have shape [{images}], one an image, or [{images}, {views}], one a view, found shape "
+            f"{list(tensor.shape)}"
+        )
+    return ops.broadcast_to(column, ops.shape(embeddings)[:2])
+
+
+def _checked_mask(mask: Any, embeddings: Any) -> Any:
+    if mask is not None and len(mask.shape) != len(embeddings.shape) - 1:
+        raise ValueError(
+            f"the mask of y_pred must have shape {list(embeddings.shape[:-1])}, one entry a row of embeddings, found "
+            f"shape {list(mask.shape)}"
+        )
+    return None if mask is None else ops.cast(mask, "bool")
