@@ -8,7 +8,7 @@ import numpy as np
 
 @keras.saving.register_keras_serializable("rankloss_tests")
 class Table(keras.layers.Layer):
-    """Adds a trainable table to its inputs, masked where they are wholly 0 if `masked`."""
+    """Adds a trainable table to its inputs; masks the rows that have a NaN if `masked`."""
 
     def __init__(self, shape: tuple[int, ...], masked: bool = False, **options: Any) -> None:
         super().__init__(**options)
@@ -19,7 +19,7 @@ class Table(keras.layers.Layer):
         return inputs + self.table
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return keras.ops.any(keras.ops.not_equal(inputs, 0), axis=-1) if self.masked else None
+        return keras.ops.all(keras.ops.equal(inputs, inputs), axis=-1) if self.masked else None
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"shape": self.shape, "masked": self.masked}

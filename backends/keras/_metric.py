@@ -25,7 +25,8 @@ class RankingMetric(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no
     The call takes what `RankingLoss` takes: integer labels, or none for views; embeddings; weights; and masks.
     Each query ranks its own batch or, with a gallery, that. The mean is over the queries that have a positive,
     each with its weight, so that batches of different sizes count as they should. Keras gives `sample_weight` to
-    the metrics in `weighted_metrics` only.
+    the metrics in `weighted_metrics` only, and on JAX it forgets masks between the loss and the metrics of `fit`;
+    those of `evaluate` have them.
 
     A gallery is an array of embeddings, which stays as it is while the model changes: of use in `evaluate`, with
     a trained model. `RankingEvaluation` embeds its gallery anew after each epoch.
