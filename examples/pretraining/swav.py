@@ -84,12 +84,11 @@ class SwAV:
     def of(cls, options: Options) -> "SwAV":
         """SwAV as the options of a run have it."""
         assert options.loss_temperature is not None
-        steps_to_fill = -(-options.queue_size // options.image_count)
         return cls(
             options.loss_temperature,
             options.sinkhorn_epsilon,
             options.prototypes_frozen_steps,
-            max(options.queue_start_step, steps_to_fill + 1),
+            options.first_queue_step,
         )
 
     def __call__(

@@ -1,6 +1,5 @@
 """SwAV in any framework's arrays against lightly's, in PyTorch: loss, assignments, gradients, queues."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -124,11 +123,10 @@ def test_gradients_are_lightlys_under_jit(queue: int) -> None:
 
 
 def test_queue_is_first_in_first_out_and_used_once_it_is_full() -> None:
-    options = SimpleNamespace(
-        loss_temperature=0.1, sinkhorn_epsilon=0.05, prototypes_frozen_steps=0, queue_size=13,
-        image_count=PICTURES, queue_start_step=2,
-    )  # fmt: skip
-    swav = SwAV.of(options)  # type: ignore[arg-type]
+    options = Options(
+        method="swav", batch_images=PICTURES, queue_size=13, queue_start_step=2, prototypes_frozen_steps=0
+    )
+    swav = SwAV.of(options)
     assert swav.queue_start_step == 4  # 13 places, 6 pictures a step
     prototypes, queues = rows(PROTOTYPES, DIMENSIONS, seed=9), np.zeros((2, 13, DIMENSIONS))
     equal, seen = [], []
