@@ -31,6 +31,7 @@ class Ranking(layers.Layer):
         super().__init__(dtype="float32", name="ranking")
         self.objective = objective(options)
         self.include_query = options.method == "s2r2" and options.include_query
+        self.built = True
 
     def call(self, embeddings: Sequence[Tensor], step: Tensor) -> Tensor:
         views = ops.concatenate(embeddings, axis=1)
@@ -54,6 +55,7 @@ class SwAVLayer(layers.Layer):
         if options.queue_size:
             shape = (2, options.queue_size, options.head_dim)
             self.queues = self.add_weight(shape, initializer="zeros", trainable=False, name="queues")
+        self.built = True
 
     def call(self, embeddings: Sequence[Tensor], step: Tensor) -> Tensor:
         prototypes = ops.convert_to_tensor(self.prototypes)

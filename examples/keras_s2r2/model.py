@@ -34,6 +34,7 @@ class Pretraining(keras.Model):
     """A model in training, compiled: `fit` takes batches of uint8 pictures with their step and its seed.
 
     Encoder, head and method are its layers, the views its preprocessing, made on the device within each step.
+    All of it is built from the start: to build a model, `fit` takes a batch, which is lost where threads bring them.
     """
 
     def __init__(self, options: KerasOptions, image_size: int, channels: int) -> None:

@@ -52,13 +52,13 @@ class AfterStep(keras.callbacks.Callback):
 
     def __init__(self, journal: Journal, first_step: int) -> None:
         super().__init__()
-        self._journal, self._first_step = journal, first_step
+        self._journal, self.first_step = journal, first_step
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         assert logs is not None
         # Asking for the model makes Keras fetch its state from JAX, so only where it is needed.
         self._journal.after_step(
-            self._first_step + batch, float(logs["step_loss"]), lambda: self.model.average_precision()
+            self.first_step + batch, float(logs["step_loss"]), lambda: self.model.average_precision()
         )
 
 

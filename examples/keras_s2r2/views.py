@@ -45,19 +45,18 @@ class RandomResizedCrops(RandomLayer):
 
     def call(self, pictures: Tensor) -> Tensor:
         count, height, width, channels = pictures.shape
-        size, views = self.crop.size, self.crop.views
-        lengths = self._lengths(count * views, height, width)
+        views, size = self.crop.views, self.crop.size
+        lengths = self.lengths(count * views, height, width)
         rows, columns = (
-            self._samples(length, side) for length, side in zip(lengths, (height, width), strict=True)
+            ops.reshape(samples(self.starts(length, side), length, side, size), (count, views, 1, size, side))
+            for length, side in zip(lengths, (height, width), strict=True)
         )
-        planes = ops.reshape(ops.transpose(pictures, (0, 3, 1, 2)), (count, 1, channels, height, width))
-        rows = ops.reshape(rows, (count, views, 1, size, height))
-        columns = ops.reshape(columns, (count, views, 1, size, width))
+        planes = ops.transpose(pictures, (0, 3, 1, 2))[:, None]
         cropped = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns, (0, 1, 2, 4, 3)))
         images = ops.reshape(cropped, (count * views, channels, size, size))
         return ops.transpose(images, (0, 2, 3, 1))
 
-    def _lengths(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def lengths(self, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         """The crops' heights and widths in pixels: the first of some tries that fits, or the whole picture."""
         low, high = self.crop.area
         area = self.draw(count, TRIES, low=low, high=high) * (height * width)
@@ -73,13 +72,10 @@ class RandomResizedCrops(RandomLayer):
         rows, columns = (ops.where(some, c, w) for c, w in zip(chosen, whole, strict=True))
         return rows, columns
 
-    def _samples(self, lengths: Tensor, side: int) -> Tensor:
-        """The matrices `[crops, size, side]` that sample stretches of such lengths, placed at random."""
+    def starts(self, lengths: Tensor, side: int) -> Tensor:
+        """Where stretches of such lengths begin: at any whole pixel, as long as they end within the side."""
         room = side - lengths + 1
-        starts = ops.minimum(ops.floor(self.draw(lengths.shape[0]) * room), room - 1)
-        steps = ops.arange(self.crop.size, dtype="float32") / max(1, self.crop.size - 1)
-        places = starts[:, None] + (lengths[:, None] - 1) * steps
-        return ops.relu(1 - ops.abs(places[:, :, None] - ops.arange(side, dtype="float32")))
+        return ops.minimum(ops.floor(self.draw(lengths.shape[0]) * room), room - 1)
 
 
 class RandomGreyJitter(RandomLayer):
@@ -111,9 +107,9 @@ class RandomColourJitter(RandomLayer):
         jittered = self.draw(*one) < JITTERED
         steps: list[Callable[[Tensor], Tensor]] = [
             lambda x: _in_range(x * factors[0]),
-            lambda x: _blend(x, ops.mean(_grey(x), axis=(1, 2, 3), keepdims=True), factors[1]),
-            lambda x: _blend(x, _grey(x), factors[2]),
-            lambda x: _turn_hue(x, turn),
+            lambda x: blend(x, ops.mean(grey(x), axis=(1, 2, 3), keepdims=True), factors[1]),
+            lambda x: blend(x, grey(x), factors[2]),
+            lambda x: turn_hue(x, turn),
         ]
         order, altered = ops.argsort(self.draw(len(steps))), images
         for place in range(len(steps)):
@@ -129,21 +125,11 @@ class RandomBlur(RandomLayer):
         self.probability, self.width = probability, width
 
     def call(self, images: Tensor) -> Tensor:
-        count, reach = images.shape[0], self.width // 2
-        deviations = self.draw(count, 1, low=BLUR_DEVIATIONS[0], high=BLUR_DEVIATIONS[1])
-        kernel = ops.exp(-0.5 * ops.square(ops.arange(-reach, reach + 1, dtype="float32") / deviations))
-        kernel = kernel / ops.sum(kernel, axis=1, keepdims=True)
-        blurred = images
-        for axis in (1, 2):
-            edges = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
-            padded, side = ops.pad(blurred, edges, mode="reflect"), images.shape[axis]
-            parts = [
-                kernel[:, t, None, None, None]
-                * (padded[:, t : t + side] if axis == 1 else padded[:, :, t : t + side])
-                for t in range(self.width)
-            ]
-            blurred = sum(parts[1:], parts[0])
-        return ops.where(self.draw(count, 1, 1, 1) < self.probability, blurred, images)
+        count = images.shape[0]
+        deviations = self.draw(count, low=BLUR_DEVIATIONS[0], high=BLUR_DEVIATIONS[1])
+        return ops.where(
+            self.draw(count, 1, 1, 1) < self.probability, blur(images, deviations, self.width), images
+        )
 
 
 class Views(layers.Layer):
@@ -165,6 +151,9 @@ class Views(layers.Layer):
             [RandomResizedCrops(crop), *_appearance(appearance(options, crop.size, channels), channels)]
             for crop in self.crops
         ]
+        for layer in (layer for chain in self.chains for layer in chain):
+            layer.built = True  # nothing to build: see Pretraining
+        self.built = True
 
     def call(self, pictures: Tensor, seed: Tensor) -> list[Tensor]:
         self._reseed(seed)
@@ -205,6 +194,13 @@ def _appearance(how: Appearance, channels: int) -> list[layers.Layer]:
     return chain
 
 
+def samples(starts: Tensor, lengths: Tensor, side: int, size: int) -> Tensor:
+    """The matrices `[crops, size, side]` that sample stretches of a side at so many places, by interpolation."""
+    steps = ops.arange(size, dtype="float32") / max(1, size - 1)
+    places = starts[:, None] + (lengths[:, None] - 1) * steps
+    return ops.relu(1 - ops.abs(places[:, :, None] - ops.arange(side, dtype="float32")))
+
+
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Images `[b, height, width, channels]`, made smaller with a proper filter, or larger."""
     if tuple(images.shape[1:3]) == size:
@@ -216,15 +212,32 @@ def _in_range(images: Tensor) -> Tensor:
     return ops.clip(images, 0, 255)
 
 
-def _grey(images: Tensor) -> Tensor:
+def blur(images: Tensor, deviations: Tensor, width: int) -> Tensor:
+    """Images blurred by Gaussians of these deviations `[b]` in pixels, cut off at an odd width."""
+    reach = width // 2
+    kernels = ops.exp(-0.5 * ops.square(ops.arange(-reach, reach + 1, dtype="float32") / deviations[:, None]))
+    kernels = kernels / ops.sum(kernels, axis=1, keepdims=True)
+    for axis in (1, 2):
+        edges = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+        padded, side = ops.pad(images, edges, mode="reflect"), images.shape[axis]
+        shifted = (padded[:, t : t + side] if axis == 1 else padded[:, :, t : t + side] for t in range(width))
+        parts = [kernels[:, t, None, None, None] * part for t, part in enumerate(shifted)]
+        images = sum(parts[1:], parts[0])
+    return images
+
+
+def grey(images: Tensor) -> Tensor:
+    """The brightness of colours, `[b, height, width, 1]`."""
     return ops.sum(images * ops.convert_to_tensor(GREY_SHARES, "float32"), axis=-1, keepdims=True)
 
 
-def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+def blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """Images moved away from others for a factor over 1, towards them below 1."""
     return _in_range(images * factor + other * (1 - factor))
 
 
-def _turn_hue(images: Tensor, turn: Tensor) -> Tensor:
+def turn_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Images with each hue turned by a part of the circle of hues."""
     hue, rest = ops.split(keras.ops.image.rgb_to_hsv(images / 255, data_format="channels_last"), [1], axis=-1)
     turned = ops.concatenate([ops.mod(hue + turn, 1.0), rest], axis=-1)
     return 255 * keras.ops.image.hsv_to_rgb(turned, data_format="channels_last")
