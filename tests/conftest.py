@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from faces import Face, selected_backends, selected_faces
+from cases import OBJECTIVES
+from faces import Face, JaxFace, TensorFlowFace, TorchFace, selected_backends, selected_faces
 from hypothesis import HealthCheck, settings
 
 # Derandomised, so that the suite does the same everywhere; `--hypothesis-profile=thorough` looks further.
@@ -46,15 +47,52 @@ def face(request: pytest.FixtureRequest) -> Face:
 
 
 COMPILED_OFTEN = ("test_gradients", "test_blockwise", "test_oracle_agreement", "test_precision")
+TRACED_IN_SHORT = ("test_golden", "test_edge_cases", "test_bad_input")
+OF_MANY_PROGRAMS = (
+    "test_the_dtype_and_shape_of_a_loss_follow_the_embeddings",
+    "test_inputs_are_left_as_they_are",
+    "test_only_the_proportions_of_weights_count_in_a_mean",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to `make test-all` what JAX compiles for hundreds of shapes and options, a second or more each."""
+    """Leave to `make test-all` what is compiled for hundreds of shapes and options, a second or more each.
+
+    Faces that trace whatever they are asked for do bad input, the first golden file of each source, and the edge
+    cases of the objective that compiles soonest. Keras' has the functions of another: no generated batches.
+    """
     for item in items:
-        face = getattr(getattr(item, "callspec", None), "params", {}).get("face")
-        generated = getattr(item.obj, "is_hypothesis_test", False)
-        if getattr(face, "backend", None) == "jax" and (generated or item.path.stem in COMPILED_OFTEN):
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        face = parameters.get("face")
+        if not isinstance(face, JaxFace | TensorFlowFace | TorchFace):
+            continue
+        generated = is_generated(item)
+        often = face.framework == "jax" and item.path.stem in COMPILED_OFTEN
+        short = (
+            item.path.stem in TRACED_IN_SHORT
+            and getattr(item, "originalname", "") not in OF_MANY_PROGRAMS
+            and parameters.get("objective", OBJECTIVES[-1]) == OBJECTIVES[-1]
+            and parameters.get("name", "_0").endswith("_0")
+        )
+        jax_or_keras = face.framework == "jax" or face.backend == "keras"
+        if often or (generated and jax_or_keras) or (face.traced and (generated or not short)):
             item.add_marker("long")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fewer examples where each is compiled; Hypothesis has settings for a test, not for one of its faces."""
+    face = getattr(getattr(item, "callspec", None), "params", {}).get("face")
+    with pytest.MonkeyPatch.context() as patch:
+        if is_generated(item) and isinstance(face, JaxFace | TensorFlowFace):
+            name = "_hypothesis_internal_use_settings"
+            usual = getattr(item.obj, name)
+            patch.setattr(item.obj, name, settings(usual, max_examples=min(usual.max_examples, 30)))
+        return (yield)
+
+
+def is_generated(item: pytest.Item) -> bool:
+    return getattr(item.obj, "is_hypothesis_test", False)
 
 
 @pytest.fixture(autouse=True, scope="module")

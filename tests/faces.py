@@ -8,6 +8,7 @@ whose faces are tested.
 import importlib
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,10 +19,20 @@ BACKENDS = ("numpy", "array_api_strict", "torch", "jax", "tensorflow", "keras")
 
 
 class Face(Protocol):
-    """What a test body may ask of a way to call the library."""
+    """What a test body may ask of a way to call the library.
+
+    Attributes:
+        name: in the names of tests.
+        backend: by which `RANKLOSS_TEST_BACKENDS` selects it.
+        framework: what computes; for Keras what it runs on.
+        traced: whether programs are made before values are known, so that these can neither be checked nor
+            warned of.
+    """
 
     name: str
     backend: str
+    framework: str
+    traced: bool
 
     def array(self, values: Any) -> Any:
         """The face's own array of these NumPy values, of the same dtype."""
@@ -56,10 +67,13 @@ def divided(convert: Callable[[Any], Any], options: dict[str, Any]) -> tuple[dic
 class CoreFace:
     """`import rankloss` on the arrays of one array-API namespace; the gradient is the closed form."""
 
+    traced = False
+
     def __init__(
         self, name: str, backend: str, array: Callable[[Any], Any], numpy: Callable[[Any], Any]
     ) -> None:
         self.name, self.backend, self.array, self.numpy = name, backend, array, numpy
+        self.framework = backend
 
     def value(self, function: str, objective: Any, *arguments: Any, **options: Any) -> Any:
         result = self.call(function, objective, arguments, options)
@@ -82,7 +96,8 @@ class TorchFace:
     """`import rankloss.torch`; the gradient comes from `backward`."""
 
     name = "rankloss.torch"
-    backend = "torch"
+    backend = framework = "torch"
+    traced = False
 
     def __init__(self) -> None:
         self.torch = importlib.import_module("torch")
@@ -121,12 +136,10 @@ class TorchFace:
 class JaxFace:
     """`import rankloss.jax`, with 64-bit types; `compiled` is what is done with a function before it is called."""
 
-    backend = "jax"
+    backend = framework = "jax"
 
-    def __init__(
-        self, name: str = "rankloss.jax", compiled: Callable[[Any], Any] = lambda call: call
-    ) -> None:
-        self.name, self.compiled = name, compiled
+    def __init__(self, name: str = "rankloss.jax", compiled: Callable[[Any], Any] | None = None) -> None:
+        self.name, self.compiled, self.traced = name, compiled or _as_it_is, compiled is not None
         self.jax = importlib.import_module("jax")
         self.library = importlib.import_module("rankloss.jax")
 
@@ -167,13 +180,13 @@ class JaxFace:
 class TensorFlowFace:
     """`import rankloss.tensorflow`; the gradient comes from a tape. `compiled` makes a function of each call."""
 
-    backend = "tensorflow"
+    backend = framework = "tensorflow"
 
     def __init__(
-        self, name: str = "rankloss.tensorflow", compiled: Callable[[Any], Any] = lambda call: call
+        self, name: str = "rankloss.tensorflow", compiled: Callable[[Any], Any] | None = None
     ) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # it greets on standard error
-        self.name, self.compiled = name, compiled
+        self.name, self.compiled, self.traced = name, compiled or _as_it_is, compiled is not None
         self.tf = importlib.import_module("tensorflow")
         self.library = importlib.import_module("rankloss.tensorflow")
 
@@ -209,6 +222,40 @@ class TensorFlowFace:
         ) else found
 
 
+class KerasLibrary:
+    """The functions of `import rankloss.keras`; where a `RankingLoss` can do what is asked for, it does."""
+
+    def __init__(self) -> None:
+        self.library = importlib.import_module("rankloss.keras")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.library, name)
+
+    def embedding_loss(self, objective: Any, embeddings: Any, labels: Any = None, **options: Any) -> Any:
+        settings = {name: option for name, option in options.items() if name != "weights"}
+        weights, shape = options.get("weights"), getattr(embeddings, "shape", ())
+        if (
+            settings.keys() <= {"normalize", "include_query", "reduction", "block_size"}
+            and len(shape) == (3 if labels is None else 2)
+            and (labels is None or len(getattr(labels, "shape", ())) == 1)
+            and (weights is None or getattr(weights, "shape", None) == shape[:-1])
+        ):
+            return self.library.RankingLoss(objective, **settings)(labels, embeddings, weights)
+        return self.library.embedding_loss(objective, embeddings, labels, **options)
+
+
+def keras_face() -> Face:
+    """`import rankloss.keras`, on what Keras runs on in this process; gradients as that framework takes them."""
+    running = importlib.import_module("keras").backend.backend()
+    face: Any = {"torch": TorchFace, "jax": JaxFace, "tensorflow": TensorFlowFace}[running]()
+    face.name, face.backend, face.library = f"rankloss.keras[{running}]", "keras", KerasLibrary()
+    return face
+
+
+def _as_it_is(call: Any) -> Any:
+    return call
+
+
 def selected_backends() -> list[str]:
     """The backends to test: all, or those that the environment variable names."""
     names = os.environ.get("RANKLOSS_TEST_BACKENDS", ",".join(BACKENDS)).replace(" ", "").split(",")
@@ -231,7 +278,15 @@ def selected_faces() -> list[Face]:
         faces.append(CoreFace("rankloss[torch]", "torch", torch.tensor, lambda tensor: tensor.numpy()))
         faces.append(TorchFace())
     if "jax" in names:
-        faces.append(JaxFace())
+        jax = importlib.import_module("jax")
+        faces += [JaxFace(), JaxFace("jax.jit", jax.jit)]
     if "tensorflow" in names:
-        faces.append(TensorFlowFace())
+        tf = importlib.import_module("tensorflow")
+        faces += [
+            TensorFlowFace(),
+            TensorFlowFace("tf.function", tf.function),
+            TensorFlowFace("XLA", partial(tf.function, jit_compile=True)),
+        ]
+    if "keras" in names:
+        faces.append(keras_face())
     return faces

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faces import Face
+from faces import CoreFace, Face
 
 from rankloss import Blockwise, SmoothAP
 
@@ -206,7 +206,14 @@ def test_score_loss_refuses(face: Face, bad: Bad) -> None:
     refuse(face, bad, "score_loss")
 
 
+BAD_VALUES = ("a negative weight", "a NaN weight", "an infinite weight", "a negative weight of scores")
+
+
 def refuse(face: Face, bad: Bad, function: str) -> None:
+    if face.traced and bad.name in BAD_VALUES:
+        # Values that are not known yet are refused by what comes out.
+        assert np.isnan(face.value(function, bad.objective, *bad.arguments, **bad.options))
+        return
     with pytest.raises(bad.error) as caught:
         face.value(function, bad.objective, *bad.arguments, **bad.options)
     for word in bad.words:
@@ -222,7 +229,7 @@ def test_options_go_by_name(face: Face, function: str) -> None:
 
 @pytest.mark.parametrize("function", ["embedding_loss", "score_loss"])
 def test_a_gradient_is_of_one_number(face: Face, function: str) -> None:
-    if face.name in ("rankloss.torch", "rankloss.jax", "rankloss.tensorflow"):
+    if not isinstance(face, CoreFace):
         pytest.skip("autograd differentiates each query's loss by the gradient that comes in")
     arguments = (X, Y) if function == "embedding_loss" else (SCORES, MASK)
     with pytest.raises(ValueError, match=r"reduction.*none|none.*reduction"):
@@ -231,7 +238,7 @@ def test_a_gradient_is_of_one_number(face: Face, function: str) -> None:
 
 def test_functions_with_gradients_refuse_the_same(face: Face) -> None:
     for bad in SHAPES + COMBINATIONS + RANGES:
-        if isinstance(bad.arguments[0], np.ndarray):
+        if isinstance(bad.arguments[0], np.ndarray) and not (face.traced and bad.name in BAD_VALUES):
             with pytest.raises(bad.error):
                 face.value_and_gradient("embedding_loss", bad.objective, *bad.arguments, **bad.options)
 
@@ -239,9 +246,9 @@ def test_functions_with_gradients_refuse_the_same(face: Face) -> None:
 def test_metrics_refuse_the_same(face: Face) -> None:
     from rankloss import AveragePrecision
 
-    for bad in SHAPES + KINDS + RANGES:
-        with pytest.raises(bad.error):
-            face.value("embedding_metric", AveragePrecision(), *bad.arguments, **bad.options)
-    for bad in OF_SCORES:
-        with pytest.raises(bad.error):
-            face.value("score_metric", AveragePrecision(), *bad.arguments, **bad.options)
+    functions = {"embedding_metric": SHAPES + KINDS + RANGES, "score_metric": OF_SCORES}
+    for function, calls in functions.items():
+        for bad in calls:
+            if not (face.traced and bad.name in BAD_VALUES):
+                with pytest.raises(bad.error):
+                    face.value(function, AveragePrecision(), *bad.arguments, **bad.options)

@@ -82,21 +82,32 @@ def test_a_batch_without_a_positive_has_no_loss_and_one_warning(
         assert loss == 0
         assert gradient.shape == arguments[0].shape
         assert np.all(gradient == 0)
-        assert [warning.category for warning in caught] == [UserWarning]
-        assert "positive" in str(caught[0].message)
-    with pytest.warns(UserWarning, match="positive"):
+        check_warnings(face, caught, views=len(arguments) == 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         losses = face.value("embedding_loss", objective, *arguments, reduction="none")
+    check_warnings(face, caught, views=len(arguments) == 1)
     assert losses.shape == arguments[0].shape[:-1]
     assert np.all(losses == 0)
 
 
+def check_warnings(face: Face, caught: list[warnings.WarningMessage], views: bool = False) -> None:
+    """One warning; none where labels are traced, but what follows from the number of views may be known."""
+    if not face.traced or (views and caught):
+        assert [warning.category for warning in caught] == [UserWarning]
+        assert "positive" in str(caught[0].message)
+    else:
+        assert not caught
+
+
 @EACH_OBJECTIVE
 def test_one_warning_for_a_gallery_that_has_none_of_the_labels(face: Face, objective: Any) -> None:
-    with pytest.warns(UserWarning, match="positive") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         loss, gradients = face.value_and_gradient(
             "embedding_loss", objective, EMBEDDINGS, LABELS, gallery=EMBEDDINGS, gallery_labels=LABELS + 50
         )
-    assert len(caught) == 1
+    check_warnings(face, caught)
     assert loss == 0
     assert np.all(gradients[0] == 0)
     assert np.all(gradients[1] == 0)
@@ -195,7 +206,7 @@ def test_rows_are_normalised_however_small_or_large(
 
 def test_the_smallest_of_all_rows_is_not_zero(face: Face) -> None:
     """Subnormal numbers, which no reciprocal fits."""
-    if face.backend in ("jax", "tensorflow"):
+    if face.framework in ("jax", "tensorflow"):
         pytest.skip("their kernels take subnormal numbers for zero")
     embeddings = np.array([[1e-45, 0], [1, 0], [0, 1e-45], [0.1, 1]], dtype=np.float32)
     labels = np.array([0, 0, 1, 1])
