@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 
 from keras_s2r2.checkpoints import CHECKPOINT, load_weights, read_checkpoint, written
+from keras_s2r2.devices import device
 from keras_s2r2.encoders import ENCODER_FILE, build_encoder, encode_with, initialise_seeded, seeds_of
 from keras_s2r2.model import Pretraining
 from keras_s2r2.options import KerasOptions
@@ -18,27 +19,41 @@ def trained(run_folder: Path, options: KerasOptions, data: PretrainingData) -> t
     Raises:
         RunError: the run folder has neither, or it can't be read.
     """
-    exported, checkpoint = run_folder / ENCODER_FILE, run_folder / CHECKPOINT
-    if exported.is_file():
-        try:
-            encoder = keras.saving.load_model(exported, compile=False)
-        except Exception as error:  # zip, JSON and h5 readers raise many kinds
-            raise RunError(f"{exported} is not an encoder that Keras can load") from error
-        return "", encode_with(encoder, data.image_size)
-    if not checkpoint.is_file():
+    exported = run_folder / ENCODER_FILE
+    with device(options.device):
+        if exported.is_file():
+            return "", encode_with(_loaded(exported), data.image_size, options.device)
+        step, encoder = _checkpointed(run_folder, options, data)
+    return f", step {step} of {options.steps}", encode_with(encoder, data.image_size, options.device)
+
+
+def _loaded(exported: Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(exported, compile=False)
+    except Exception as error:  # zip, JSON and h5 readers raise many kinds
+        raise RunError(f"{exported} is not an encoder that Keras can load") from error
+
+
+def _checkpointed(
+    run_folder: Path, options: KerasOptions, data: PretrainingData
+) -> tuple[object, keras.Model]:
+    path = run_folder / CHECKPOINT
+    if not path.is_file():
         raise RunError(
             f"{run_folder} has neither {ENCODER_FILE} nor {CHECKPOINT}: nothing was trained there yet"
         )
-    found, weights = read_checkpoint(checkpoint)
+    found, weights = read_checkpoint(path)
     model = Pretraining(options, data.image_size, data.channels)
-    load_weights(model, weights, checkpoint)
+    load_weights(model, weights, path)
     step = found.get("step") if isinstance(found, dict) else None
-    return f", step {step} of {options.steps}", encode_with(in_float32(model, options, data), data.image_size)
+    return step, in_float32(model, options, data)
 
 
 def untrained(options: KerasOptions, data: PretrainingData) -> Encode:
     """The encoder as the run with these options starts."""
-    return encode_with(initialise_seeded(options, data.image_size, data.channels), data.image_size)
+    with device(options.device):
+        encoder = initialise_seeded(options, data.image_size, data.channels)
+    return encode_with(encoder, data.image_size, options.device)
 
 
 def in_float32(model: Pretraining, options: KerasOptions, data: PretrainingData) -> keras.Model:

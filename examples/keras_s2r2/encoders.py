@@ -13,6 +13,7 @@ import numpy as np
 from keras import initializers, layers, ops
 from numpy.typing import NDArray
 
+from keras_s2r2.devices import device
 from keras_s2r2.options import KerasOptions
 from keras_s2r2.views import resized
 from pretraining.crops import SMALL_IMAGE, statistics
@@ -162,11 +163,12 @@ def initialise_seeded(options: KerasOptions, image_size: int, channels: int) -> 
     return build_encoder(options.encoder, image_size, channels, seeds_of(options))
 
 
-def encode_with(encoder: keras.Model, image_size: int) -> Encode:
+def encode_with(encoder: keras.Model, image_size: int, device_name: str) -> Encode:
     """A function from uint8 pictures `[b, height, width, channels]` to float32 features `[b, d]`."""
 
     def encode(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        images = resized(ops.cast(pictures, "float32"), (image_size, image_size))
-        return np.asarray(encoder.predict_on_batch(images), np.float32)
+        with device(device_name):
+            images = resized(ops.cast(pictures, "float32"), (image_size, image_size))
+            return np.asarray(encoder.predict_on_batch(images), np.float32)
 
     return encode

@@ -1,7 +1,6 @@
 """A pretraining run in Keras from data to results: `train(options)`, for the command line and other programs."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 
 from keras_s2r2.candidates import export_encoder, trained, untrained
 from keras_s2r2.checkpoints import load_checkpoint, save_checkpoint
+from keras_s2r2.devices import device
 from keras_s2r2.encoders import ENCODER_FILE
 from keras_s2r2.feeding import Batches
 from keras_s2r2.model import Pretraining
@@ -79,19 +79,3 @@ def _fit(model: Pretraining, run: Run, first_step: int, shown: bool) -> None:
             if batches.error is not None:
                 raise batches.error from None
             raise
-
-
-def device(name: str) -> AbstractContextManager[Any]:
-    """The device by Keras' names; `auto` leaves it to the backend.
-
-    Raises:
-        RunError: it is not there.
-    """
-    if name == "auto":
-        return nullcontext()
-    try:
-        with keras.device(name):
-            keras.ops.convert_to_numpy(keras.ops.zeros(1))
-    except Exception as error:  # every backend has its own
-        raise RunError(f"--device {name} is not there: {str(error).splitlines()[0]}") from error
-    return keras.device(name)
