@@ -175,6 +175,27 @@ def test_duplicates(face: Face, objective: Any) -> None:
 
 
 @EACH_OBJECTIVE
+@pytest.mark.parametrize("against", ["the batch", "a gallery"])
+def test_what_a_second_implementer_would_get_wrong_at_once(face: Face, objective: Any, against: str) -> None:
+    """Duplicates within and across classes, a zero row, a weight of 0, a singleton, labels that occur nowhere."""
+    embeddings = EMBEDDINGS[[0, 0, 1, 1, 2, 0, 3, 4, 5]]
+    embeddings[6] = 0
+    labels = np.array([0, 0, 0, 1, 1, 1, 2, 2, 9])
+    options: dict[str, Any] = {"weights": np.array([1, 0.5, 2, 0, 1, 1, 0.7, 1, 3])}
+    if against == "a gallery":
+        rows = np.array([5, 77, 0, -4, 0, 2, 1, 12])
+        options |= {"gallery": embeddings[[0, 8, 2, 6, 4, 5, 0, 7]], "gallery_labels": rows}
+    loss, gradient = face.value_and_gradient("embedding_loss", objective, embeddings, labels, **options)
+    assert_allclose(loss, oracle.embedding(objective, embeddings, labels, **options), rtol=1e-11)
+    if isinstance(objective, FastAP):
+        return  # duplicates lie on its first node, give or take a rounding
+    found = gradient[0] if against == "a gallery" else gradient
+    expected = oracle.gradient(lambda x: oracle.embedding(objective, x, labels, **options), embeddings)
+    assert_allclose(found, expected, rtol=0, atol=1e-9 * max(1.0, np.abs(expected).max()))
+    assert np.all(found[6] == 0)
+
+
+@EACH_OBJECTIVE
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_rows_equal_and_all_rows_zero(face: Face, objective: Any, dtype: str) -> None:
     tolerance = 1e-5 if dtype == "float32" else 1e-10

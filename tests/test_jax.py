@@ -244,8 +244,49 @@ def test_training_in_a_scan_with_donated_parameters() -> None:
         return w - 0.1 * gradient, loss
 
     train = jax.jit(lambda w: jax.lax.scan(turn, w, None, length=20), donate_argnums=0)
-    _, losses = train(jnp.eye(5))
+    parameters = jnp.eye(5)
+    _, losses = train(parameters)
     assert losses[-1] < losses[0]
+    assert parameters.is_deleted()
+
+
+def test_a_scan_over_batches_with_their_labels() -> None:
+    """Labels that change from turn to turn, in one program."""
+    batches = RNG.normal(size=(3, 8, 5)), RNG.integers(0, 3, size=(3, 8))
+
+    def turn(_: None, batch: Any) -> Any:
+        return None, jax.value_and_grad(lambda x: rl.embedding_loss(OBJECTIVES[0], x, batch[1]))(batch[0])
+
+    _, (losses, gradients) = jax.lax.scan(turn, None, tuple(jnp.asarray(array) for array in batches))
+    for x, y, loss, gradient in zip(*batches, losses, gradients, strict=True):
+        wanted = rankloss.embedding_loss_and_gradient(OBJECTIVES[0], x, y)
+        assert_allclose(loss, wanted[0], rtol=1e-12)
+        assert_allclose(gradient, wanted[1], rtol=0, atol=1e-12 * np.abs(wanted[1]).max())
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labels", "views"])
+def test_vmap_of_embeddings(labelled: bool) -> None:
+    """Several batches at once, each with labels of its own, as leading axes."""
+    shape = (3, 8, 5) if labelled else (3, 4, 2, 5)
+    batches, labels = RNG.normal(size=shape), RNG.integers(0, 3, size=(3, 8))
+
+    def loss(x: Any, y: Any) -> Any:
+        return rl.embedding_loss(OBJECTIVES[0], x, y if labelled else None)
+
+    losses, gradients = jax.vmap(jax.value_and_grad(loss))(jnp.asarray(batches), jnp.asarray(labels))
+    for x, y, loss_of, gradient in zip(batches, labels, losses, gradients, strict=True):
+        wanted = rankloss.embedding_loss_and_gradient(OBJECTIVES[0], x, y if labelled else None)
+        assert_allclose(loss_of, wanted[0], rtol=1e-12)
+        assert_allclose(gradient, wanted[1], rtol=0, atol=1e-12 * np.abs(wanted[1]).max())
+
+
+def test_an_objective_is_a_static_argument() -> None:
+    """It is hashable, and equal ones share a program."""
+    function = jax.jit(rl.embedding_loss, static_argnums=0)
+    x, y = jnp.asarray(EMBEDDINGS), jnp.asarray(LABELS)
+    for objective in (rl.SupCon(0.2), rl.SupCon(temperature=0.2)):
+        assert_allclose(function(objective, x, y), rankloss.embedding_loss(objective, EMBEDDINGS, LABELS))
+    assert function._cache_size() == 1
 
 
 def test_a_flax_module_learns_by_optax() -> None:

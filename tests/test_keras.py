@@ -202,19 +202,20 @@ def test_training_lowers_the_loss(objective: Any) -> None:
 # -- precision
 
 
-def test_mixed_precision() -> None:
-    """bfloat16 embeddings come as they are: scores and sums are float32, and so is the loss."""
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_mixed_precision(half: str) -> None:
+    """Embeddings come in half precision: scores and sums are float32, and so is the loss."""
     policy = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    keras.mixed_precision.set_dtype_policy(f"mixed_{half}")
     try:
         found = fitted_gradient(rl.RankingLoss(OBJECTIVES[0]), EMBEDDINGS, LABELS)
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
-    rounded = keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(EMBEDDINGS, "bfloat16"), "float32"))
-    wanted = expected(OBJECTIVES[0], rounded, LABELS)
+    halves = keras.ops.cast(EMBEDDINGS, half)
+    wanted = expected(OBJECTIVES[0], keras.ops.convert_to_numpy(keras.ops.cast(halves, "float32")), LABELS)
     assert_allclose(found[0], wanted[0], rtol=1e-5)
     assert_allclose(found[1], wanted[1], rtol=0, atol=0.01 * np.abs(wanted[1]).max())
-    loss = rl.RankingLoss(OBJECTIVES[0])(LABELS, keras.ops.cast(EMBEDDINGS, "bfloat16"))
+    loss = rl.RankingLoss(OBJECTIVES[0])(LABELS, halves)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
 
 
