@@ -8,12 +8,19 @@ do in ways of their own (loops, scatter-adds, writing in place), are methods her
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat
 
 Array = Any
 """An array of the framework in use; the standard defines no type that all of them share."""
+
+
+class Window(NamedTuple):
+    """The columns start … start + width − 1; their start may be known at run time only."""
+
+    start: Array | int
+    width: int
 
 
 class Framework:
@@ -27,6 +34,9 @@ class Framework:
 
     ranking_elements = 1 << 21
     """How many (query, positive, item) triples are compared at a time."""
+
+    most_bin_passes = 64
+    """Up to how many bins are summed by a pass over the items each; with more, the items are scattered."""
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -122,18 +132,29 @@ class Framework:
             xp.all(nearer == array), lambda: nearer, lambda: self.least_to_the_right(nearer, 2 * step)
         )
 
-    def window(self, first: Array, last: Array, width: int) -> tuple[int, int]:
-        """Bounds of a range of columns that holds every range [first[row], last[row]); (0, width) always does."""
-        if first.shape[0] == 0:
-            return 0, 0
-        return int(self.xp.min(first)), int(self.xp.max(last))
+    exact_windows = True
+    """Whether `window` looks for the narrowest one, and needs no `span`."""
 
-    def add_columns(self, array: Array, first: int, values: Array) -> Array:
-        """`array[:, first : first + values.shape[1]] += values`. May overwrite `array`."""
+    def window(self, first: Array, last: Array, width: int, span: int | None) -> Window:
+        """A window of `width` columns that holds every range [first[row], last[row]) which is not empty.
+
+        Those ranges are known to lie within `span` columns, if that is a number.
+        """
+        if first.shape[0] == 0:
+            return Window(0, 0)
+        start = int(self.xp.min(first))
+        return Window(start, int(self.xp.max(last)) - start)
+
+    def columns(self, array: Array, window: Window) -> Array:
+        """`array[..., start : start + width]`."""
+        return array[..., window.start : window.start + window.width]
+
+    def add_columns(self, array: Array, window: Window, values: Array) -> Array:
+        """`array[:, start : start + width] += values`. May overwrite `array`."""
         if values.shape[1] == array.shape[1]:
             array += values
         else:
-            array[:, first : first + values.shape[1]] += values
+            array[:, window.start : window.start + window.width] += values
         return array
 
     # -- what frameworks do faster in ways of their own

@@ -138,7 +138,7 @@ def _ranking(framework: Framework, scores: Array, relevance: Relevance) -> _Rank
     order = xp.argsort(scores, axis=1, descending=True, stable=False)
     scores = framework.take_along(scores, order)
     positive = framework.add_columns(
-        xp.zeros_like(scores), relevance.window[0], xp.astype(relevance.positives, scores.dtype)
+        xp.zeros_like(scores), relevance.window, xp.astype(relevance.positives, scores.dtype)
     )
     positive = framework.take_along(positive, order)
     hits = xp.cumulative_sum(positive, axis=1)

@@ -227,7 +227,16 @@ def _step(
     scale = rest.pop(0) if any(gradient) else None
     scores = queries @ part.gallery.T
     relevance = part.relation.of_block(tuple(rest), scores)
-    losses, d_scores = evaluate(framework, scores, relevance, scale)
+    narrowed = None if scale is None else relevance.narrowed()
+    if narrowed is None:
+        losses, d_scores = evaluate(framework, scores, relevance, scale)
+    else:
+        fits, narrow = narrowed
+        losses, d_scores = framework.choose(
+            fits,
+            lambda: evaluate(framework, scores, narrow, scale),
+            lambda: evaluate(framework, scores, relevance, scale),
+        )
     if gradient[1]:
         d_gallery = framework.add_product(d_gallery, d_scores, queries)
     return d_gallery, (losses, d_scores @ part.gallery) if gradient[0] else (losses,)

@@ -55,11 +55,10 @@ def _centred(
 ) -> tuple[Array, Array]:
     """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ."""
     xp = framework.xp
-    first, last = relevance.window
     some = relevance.has_positive[:, None]
-    if first == last:
+    if relevance.window.width == 0:
         return xp.zeros_like(scores), framework.zeros((1, 1), scores)
-    within = scores[:, first:last]
+    within = framework.columns(scores, relevance.window)
     inf = float("inf")
     highest = xp.max(xp.where(relevance.positives, within, -inf), axis=1, keepdims=True)
     lowest = xp.min(xp.where(relevance.positives, within, inf), axis=1, keepdims=True)
@@ -85,8 +84,9 @@ def _over_positives(
 ) -> tuple[Array, Array | None]:
     """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ [q, p, g] of their differences."""
     xp = framework.xp
-    first, last = relevance.window
+    window = relevance.window
     queries, width = items.shape
+    near = framework.columns(items, window)
     share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[
         :, None
     ]
@@ -95,35 +95,35 @@ def _over_positives(
     turns = relevance.turns
     chunk = framework.positives_a_turn(queries, width, turns)
 
-    def turn(number: Array | int, carry: tuple[Array, Array | None]) -> tuple[Array, Array | None]:
-        losses, d_scores = carry
+    def turn(
+        number: Array | int, carry: tuple[Array, Array | None, Array | None]
+    ) -> tuple[Array, Array | None, Array | None]:
+        losses, d_scores, d_near = carry
         places, real = relevance.places(number * chunk, chunk)
-        positives = xp.where(real, framework.take_along(items, places), neutral)
+        positives = xp.where(real, framework.take_along(near, places), neutral)
         sigmoid = sigmoid_of(items, positives)
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
         rank = xp.sum(sigmoid, axis=2) + 0.5
-        rank_among_positives = xp.sum(sigmoid[:, :, first:last] * is_positive, axis=2) + 0.5
+        rank_among_positives = xp.sum(framework.columns(sigmoid, window) * is_positive, axis=2) + 0.5
         value, d_rank, d_rank_among = of_ranks(rank, rank_among_positives)
         losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
         if weight is None:
-            return losses, None
+            return losses, None, None
         d_rank = xp.where(real, d_rank, 0) * weight
         d_rank_among = xp.where(real, d_rank_among, 0) * weight
         # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
         slope = framework.sigmoid_slope(sigmoid)
-        slope_of_positives = slope[:, :, first:last] * is_positive
+        slope_of_positives = framework.columns(slope, window) * is_positive
         d_own = d_rank * xp.sum(slope, axis=2) + d_rank_among * xp.sum(slope_of_positives, axis=2)
         d_scores = framework.add_weighted(d_scores, d_rank, slope)
-        d_scores = framework.add_columns(
-            d_scores, first, (d_rank_among[:, None, :] @ slope_of_positives)[:, 0, :]
-        )
-        return losses, framework.add_at(d_scores, places, -d_own)
+        d_near = framework.add_weighted(d_near, d_rank_among, slope_of_positives)
+        return losses, d_scores, framework.add_at(d_near, places, -d_own)
 
     count = (
         -(-turns // chunk)
         if isinstance(turns, int)
         else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
     )
-    start = (framework.zeros((queries, 1), items), None if scale is None else xp.zeros_like(items))
-    losses, d_scores = framework.loop(count, turn, start)
-    return losses[:, 0], d_scores
+    nothing = (None, None) if scale is None else (xp.zeros_like(items), xp.zeros_like(near))
+    losses, d_scores, d_near = framework.loop(count, turn, (framework.zeros((queries, 1), items), *nothing))
+    return losses[:, 0], None if scale is None else framework.add_columns(d_scores, window, d_near)

@@ -6,11 +6,11 @@ a gallery sorted by label. For a block of queries it becomes a `Relevance`, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-from rankloss._framework import Array, Framework
+from rankloss._framework import Array, Framework, Window
 
 
 class Relevance(Protocol):
@@ -33,12 +33,12 @@ class Relevance(Protocol):
         """How many positives a query has at most; an array where it is known only at run time."""
 
     @property
-    def window(self) -> tuple[int, int]:
-        """(first, last) bounds of the columns in which all positives of the block lie."""
+    def window(self) -> Window:
+        """The columns in which all positives of the block lie."""
 
     @property
     def positives(self) -> Array:
-        """Boolean, [q, last − first]: the positives among the columns of the window."""
+        """Boolean, [q, window.width]: the positives among the columns of the window."""
 
     def hide(self, array: Array, value: float) -> Array:
         """`value` in place of what belongs to an item that is no candidate. May overwrite `array` [q, g]."""
@@ -46,7 +46,13 @@ class Relevance(Protocol):
     def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
         """Columns [q, width] of positives number first, first + 1, … and whether there is such a positive.
 
-        Where there is none the column is any valid one.
+        They count from the start of the window. Where there is none the column is any valid one.
+        """
+
+    def narrowed(self) -> tuple[Array, Relevance] | None:
+        """Whether the positives lie in a narrow window, known at run time only, and the relevance if they do.
+
+        None where the window is as narrow as it gets.
         """
 
 
@@ -61,7 +67,8 @@ class SliceRelevance:
     own: Array | None
     count: Array
     always: bool
-    most: int | None
+    views: int | None
+    span: int | None
 
     @cached_property
     def has_positive(self) -> Array:
@@ -69,16 +76,18 @@ class SliceRelevance:
 
     @property
     def turns(self) -> Array | int:
-        return self.framework.most(self.count) if self.most is None else self.most
+        if self.views is None:
+            return self.framework.most(self.count)
+        return self.views if self.own is None else self.views - 1
 
     @cached_property
-    def window(self) -> tuple[int, int]:
-        return self.framework.window(self.first, self.last, self.width)
+    def window(self) -> Window:
+        return self.framework.window(self.first, self.last, self.width, self.span)
 
     @cached_property
     def positives(self) -> Array:
-        start, stop = self.window
-        columns = self.framework.arange(stop - start, self.first)[None, :] + start
+        start, width = self.window
+        columns = self.framework.arange(width, self.first)[None, :] + start
         inside = (columns >= self.first[:, None]) & (columns < self.last[:, None])
         return inside if self.own is None else inside & (columns != self.own[:, None])
 
@@ -91,7 +100,18 @@ class SliceRelevance:
         if self.own is not None:  # step over the query itself, which lies within its own slice
             columns = xp.where(columns >= self.own[:, None], columns + 1, columns)
         real = columns < self.last[:, None]
-        return xp.where(real, columns, 0), real
+        return xp.where(real, columns - self.window.start, 0), real
+
+    def narrowed(self) -> tuple[Array, Relevance] | None:
+        xp, queries = self.framework.xp, self.first.shape[0]
+        if self.framework.exact_windows or self.span is not None:
+            return None
+        span = 2 * queries  # enough while classes have up to half as many items
+        if not isinstance(span, int) or not isinstance(self.width, int) or span >= self.width:
+            return None
+        some = self.last > self.first
+        start = xp.min(xp.where(some, self.first, self.width))
+        return xp.max(xp.where(some, self.last, 0)) - start <= span, replace(self, span=span)
 
 
 @dataclass(frozen=True)
@@ -114,8 +134,8 @@ class MaskRelevance:
         return self.framework.most(self.count)
 
     @property
-    def window(self) -> tuple[int, int]:
-        return 0, self.positives.shape[1]
+    def window(self) -> Window:
+        return Window(0, self.positives.shape[1])
 
     def hide(self, array: Array, value: float) -> Array:
         return array if self.candidates is None else self.framework.xp.where(self.candidates, array, value)
@@ -138,6 +158,9 @@ class MaskRelevance:
         wanted = xp.reshape(before[:, None] + number + 1, (-1,))
         flat = xp.reshape(xp.searchsorted(self._running_count, wanted), (rows, width))
         return xp.where(real, flat - columns * framework.arange(rows, flat)[:, None], 0), real
+
+    def narrowed(self) -> None:
+        return None
 
 
 class Relation(Protocol):
@@ -169,7 +192,8 @@ class SliceRelation:
     last: Array
     own: Array | None
     always: bool = False
-    most: int | None = None
+    views: int | None = None
+    """The length of every slice, where all have the same and follow on each other."""
 
     @cached_property
     def count(self) -> Array:
@@ -184,7 +208,24 @@ class SliceRelation:
         first, last, own = rows if len(rows) == 3 else (*rows, None)
         count = last - first if own is None else self.framework.xp.where(last > first, last - first - 1, 0)
         count = self.framework.xp.astype(count, like.dtype)
-        return SliceRelevance(self.framework, self.width, first, last, own, count, self.always, self.most)
+        return SliceRelevance(
+            self.framework,
+            self.width,
+            first,
+            last,
+            own,
+            count,
+            self.always,
+            self.views,
+            self._span(like.shape[0]),
+        )
+
+    def _span(self, queries: int) -> int | None:
+        """How many columns the slices of that many neighbouring queries lie in, a block's first ones or later."""
+        if self.views is None:
+            return None
+        whole = queries % self.views == 0  # blocks start at multiples of their length
+        return queries if whole else queries + 2 * (self.views - 1)
 
 
 @dataclass(frozen=True)
@@ -230,7 +271,7 @@ def relation_of_views(
         last=first + views,
         own=own if exclude_query else None,
         always=views > 1 or not exclude_query,
-        most=views - 1 if exclude_query else views,
+        views=views,
     )
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as xp
 from jax import Array, lax
 
-from rankloss._framework import Framework
+from rankloss._framework import Framework, Window
 
 UNROLLED = 16
 """Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
@@ -95,11 +95,27 @@ class JaxFramework(Framework):
         start = (xp.asarray(step, dtype=xp.int32), array, xp.asarray(True))
         return lax.while_loop(lambda state: (state[0] < width) & state[2], body, start)[1]
 
-    def window(self, first: Array, last: Array, width: int) -> tuple[int, int]:
-        return 0, width
+    exact_windows = False
 
-    def add_columns(self, array: Array, first: int, values: Array) -> Array:
-        return array + values  # the window is all columns
+    def window(self, first: Array, last: Array, width: int, span: int | None) -> Window:
+        if span is None or span >= width:
+            return Window(0, width)
+        start = xp.min(xp.where(last > first, first, width))
+        return Window(xp.minimum(start, width - span), span)
+
+    def columns(self, array: Array, window: Window) -> Array:
+        if window.width == array.shape[-1]:
+            return array
+        return lax.dynamic_slice_in_dim(array, window.start, window.width, axis=-1)
+
+    def add_columns(self, array: Array, window: Window, values: Array) -> Array:
+        if window.width == array.shape[-1]:
+            return array + values
+        values = values + self.columns(array, window)
+        return lax.dynamic_update_slice_in_dim(array, values, window.start, axis=-1)
+
+    def add_weighted(self, total: Array, weights: Array, array: Array) -> Array:
+        return total + xp.sum(weights[:, :, None] * array, axis=1)
 
     # -- forms whose derivatives are as exact as they are, for second derivatives of a loss
 

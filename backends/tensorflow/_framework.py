@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rankloss._framework import Framework
+from rankloss._framework import Framework, Window
 from rankloss.tensorflow import _namespace as xp
 from rankloss.tensorflow._array import Array, Length, as_length
 
@@ -30,6 +30,8 @@ class TensorFlowFramework(Framework):
 
     def __init__(self) -> None:
         super().__init__(xp)
+        self.exact_windows = tf.executing_eagerly()
+        self.most_bin_passes = 0 if self.exact_windows else type(self).most_bin_passes
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, Array)
@@ -119,15 +121,32 @@ class TensorFlowFramework(Framework):
         )
         return Array(found)
 
-    def window(self, first: Array, last: Array, width: Any) -> tuple[int, Any]:
-        return super().window(first, last, width) if self.known(first) is not None else (0, width)
+    def window(self, first: Array, last: Array, width: Any, span: Any) -> Window:
+        if self.known(first) is not None:
+            return super().window(first, last, width, span)
+        if not isinstance(span, int) or not isinstance(width, int) or span >= width:
+            return Window(0, width)
+        start = xp.min(xp.where(last > first, first, width))
+        return Window(xp.minimum(start, width - span), span)
 
-    def add_columns(self, array: Array, first: int, values: Array) -> Array:
-        if not tf.executing_eagerly():  # the window is all columns
+    def columns(self, array: Array, window: Window) -> Array:
+        if self._is_whole(window, array):
+            return array
+        places = self.arange(window.width, array) + window.start
+        return Array(tf.gather(array.tensor, places.tensor, axis=-1))
+
+    def add_columns(self, array: Array, window: Window, values: Array) -> Array:
+        if self._is_whole(window, array):
             return array + values
-        behind = array.shape[1] - first - values.shape[1]
-        values = Array(tf.pad(values.tensor, [[0, 0], [first, behind]]))
-        return array + values
+        # A column of zeros at either end is what the others get.
+        values = Array(tf.pad(values.tensor, [[0, 0], [1, 1]]))
+        places = self.arange(array.shape[1], array) - window.start + 1
+        places = xp.clip(places, 0, window.width + 1)
+        return array + Array(tf.gather(values.tensor, places.tensor, axis=-1))
+
+    @staticmethod
+    def _is_whole(window: Window, array: Array) -> bool:
+        return not isinstance(window.width, int) or bool(window.width == array.shape[-1])
 
     # -- what TensorFlow does in ways of its own
 

@@ -10,7 +10,7 @@ import array_api_compat.torch as xp
 import torch
 from torch import Tensor
 
-from rankloss._framework import Framework
+from rankloss._framework import Framework, Window
 
 
 @cache
@@ -28,6 +28,7 @@ class TorchFramework(Framework):
     """Tensors on any device. Nothing here waits for a device other than the CPU."""
 
     name = "torch"
+    most_bin_passes = 0
 
     def __init__(self) -> None:
         super().__init__(xp)
@@ -55,8 +56,10 @@ class TorchFramework(Framework):
     def choose(self, condition: Tensor, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
         return yes() if condition.device.type == "cpu" and bool(condition) else no()
 
-    def window(self, first: Tensor, last: Tensor, width: int) -> tuple[int, int]:
-        return super().window(first, last, width) if first.device.type == "cpu" else (0, width)
+    def window(self, first: Tensor, last: Tensor, width: int, span: int | None) -> Window:
+        if first.device.type == "cpu":
+            return super().window(first, last, width, span)
+        return Window(0, width)
 
     def add_at(self, array: Tensor, index: Tensor, values: Tensor) -> Tensor:
         return array.scatter_add_(1, index, values)

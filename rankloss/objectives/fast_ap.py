@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rankloss._arguments import check_count
+from rankloss._bins import bins_of
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Relevance
 
@@ -50,54 +51,30 @@ class FastAP:
     ) -> tuple[Array, Array | None]:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
         xp, bins = framework.xp, self.num_bins
-        first, last = relevance.window
-        # y = d·B/4 lies in [0, B]. An item with k − 1 < y ≤ k adds k − y to H_{k−1} and 1 to H_k and all later
-        # ones, so that a scatter of each at k gives the running sums without any h. Items at or beyond the ends
-        # have places of their own, k = 0 and k = B + 1, for they have no gradient.
+        window, some = relevance.window, relevance.has_positive
+        # y = d·B/4 lies in [0, B], with the nodes at whole numbers; B + 1 is where nothing counts.
         y = scores
         y -= 1
         y *= -bins / 2
-        y = xp.clip(y, 0.0, float(bins))
-        upper = xp.ceil(xp.where(y >= bins, float(bins + 1), y))
-        index = framework.to_index(
-            upper, of_nan=1
-        )  # a place that counts, so that its ramp makes the loss NaN
-        ramp = relevance.hide(upper - y, 0.0)
-        one = relevance.hide(xp.ones_like(ramp), 0.0)
-        is_positive = xp.astype(relevance.positives, ramp.dtype)
-        within = slice(first, last)
-        total = self._running(framework, index, ramp, one)
-        positive = self._running(framework, index[:, within], ramp[:, within] * is_positive, is_positive)
+        y = relevance.hide(xp.clip(y, 0.0, float(bins)), float(bins + 1))
+        near = xp.where(relevance.positives, framework.columns(y, window), bins + 1)
+        items, positives = bins_of(framework, y, bins), bins_of(framework, near, bins)
+        total, positive = items.running_sums(), positives.running_sums()
 
         safe = xp.where(total == 0, 1, total)
         precision = positive / safe
-        share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)
+        share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)
         before = xp.concat([xp.zeros_like(positive[:, :1]), positive[:, :-1]], axis=1)
         at_node = positive - before
-        some = relevance.has_positive
         losses = xp.where(some, 1 - share * xp.sum(at_node * precision, axis=1), 0)
         if scale is None:
             return losses, None
 
-        # ∂L/∂H_l = h⁺_l H⁺_l / (|P| H_l²), and H⁺_l stands in h⁺_l, in H⁺_l and, negated, in h⁺_{l+1}. Item j
-        # enters H_{k−1} at the rate −∂y, and ∂y/∂s = −B/2, so that ∂L/∂s_j = B/2 ∂L/∂H_{k−1}, for a positive
-        # plus B/2 ∂L/∂H⁺_{k−1}.
-        d_total = at_node * precision / safe
-        d_positive = precision[:, 1:] - precision[:, :-1] - (at_node / safe)[:, :-1]
+        # ∂L/∂H_l = h⁺_l H⁺_l / (|P| H_l²), and H⁺_l stands in h⁺_l, in H⁺_l and, negated, in h⁺_{l+1}. Item j with
+        # l < y_j ≤ l + 1 enters H_l at the rate −∂y, and ∂y/∂s = −B/2, so that ∂L/∂s_j = B/2 ∂L/∂H_l, for a
+        # positive plus B/2 ∂L/∂H⁺_l.
         rate = xp.where(some, share * scale * (bins / 2), 0)[:, None]
-        nothing = xp.zeros_like(rate)
-        by_place = xp.concat([nothing, d_total[:, :-1] * rate, nothing], axis=1)
-        by_place_of_positive = xp.concat([nothing, d_positive * rate, nothing], axis=1)
-        d_scores = framework.take_along(by_place, index)
-        d_scores = framework.add_columns(
-            d_scores, first, is_positive * framework.take_along(by_place_of_positive, index[:, within])
-        )
-        d_scores = relevance.hide(d_scores, 0.0)
+        d_total = (at_node * precision / safe)[:, :-1] * rate
+        d_positive = (precision[:, 1:] - precision[:, :-1] - (at_node / safe)[:, :-1]) * rate
+        d_scores = framework.add_columns(items.spread(d_total), window, positives.spread(d_positive))
         return losses, d_scores if relevance.always else xp.where(some[:, None], d_scores, 0)
-
-    def _running(self, framework: Framework, index: Array, ramp: Array, one: Array) -> Array:
-        """Running sums H_0 … H_B [q, B + 1] of the triangular weights."""
-        shape = (index.shape[0], self.num_bins + 2)
-        ramps = framework.add_at(framework.zeros(shape, ramp), index, ramp)
-        counts = framework.add_at(framework.zeros(shape, ramp), index, one)
-        return framework.xp.cumulative_sum(counts, axis=1)[:, :-1] + ramps[:, 1:]

@@ -46,7 +46,7 @@ class SupCon:
     ) -> tuple[Array, Array | None]:
         """Losses [q] and their gradient by the scores [q, g] times `scale` [q]; no gradient if that is None."""
         xp, temperature = framework.xp, self.temperature
-        first, last = relevance.window
+        window = relevance.window
         some = relevance.has_positive
         share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)
         scores = relevance.hide(scores, -float("inf"))
@@ -56,7 +56,7 @@ class SupCon:
         exponents = scores
         exponents -= highest
         exponents *= 1 / temperature
-        of_positives = xp.where(relevance.positives, exponents[:, first:last], 0)
+        of_positives = xp.where(relevance.positives, framework.columns(exponents, window), 0)
         mean_positive = xp.sum(of_positives, axis=1) * share
         exponentials = xp.exp(exponents)
         total = xp.sum(exponentials, axis=1)
@@ -67,4 +67,4 @@ class SupCon:
         d_scores = exponentials
         d_scores *= (rate / total)[:, None]
         d_positive = xp.where(relevance.positives, -(rate * share)[:, None], 0)
-        return losses, framework.add_columns(d_scores, first, d_positive)
+        return losses, framework.add_columns(d_scores, window, d_positive)
