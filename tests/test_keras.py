@@ -57,10 +57,12 @@ def test_a_step_of_fit(objective: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# PyTorch's compiler takes a minute.
+SLOW_ON_TORCH = [pytest.mark.long] if keras.backend.backend() == "torch" else []
+
+
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=SLOW_ON_TORCH)])
 def test_a_compiled_step(jit_compile: bool) -> None:
-    if jit_compile and keras.backend.backend() == "torch":
-        pytest.skip("test_keras_compiled.py has PyTorch's compiler, which takes a minute")
     loss = rl.RankingLoss(OBJECTIVES[0], include_query=True, block_size=5)
     found = fitted_gradient(loss, EMBEDDINGS, LABELS, jit_compile=jit_compile, sample_weight=WEIGHTS)
     check(found, expected(OBJECTIVES[0], EMBEDDINGS, LABELS, include_query=True, weights=WEIGHTS))
@@ -273,19 +275,3 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         loss(None, [VIEWS[:, 0], VIEWS[:, 1]])
     with pytest.raises(ValueError, match="num_blocks must divide the batch"):
         rl.RankingLoss(rl.Blockwise(rl.SmoothAP(), 5))(LABELS, EMBEDDINGS)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
-def test_replicas_are_averaged() -> None:
-    """Two, each of which ranks its half of the batch: the mean of their losses, as of Keras' own."""
-    import tensorflow as tf
-
-    code_devices = tf.config.list_logical_devices("CPU")
-    if len(code_devices) < 2:
-        pytest.skip("needs two logical devices, which test_keras_backends.py makes")
-    with tf.distribute.MirroredStrategy([device.name for device in code_devices[:2]]).scope():
-        model = keras.Sequential([keras.layers.Identity()])
-        model.compile("sgd", rl.RankingLoss(OBJECTIVES[0]), jit_compile=False)
-    found = model.evaluate(EMBEDDINGS, LABELS, batch_size=12, verbose=0)
-    halves = [expected(OBJECTIVES[0], EMBEDDINGS[part], LABELS[part])[0] for part in (slice(6), slice(6, 12))]
-    assert_allclose(found, np.mean(halves), rtol=1e-5)

@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 
-# Keras' own losses read the mask of a prediction by the first of these (it is no attribute in JAX), and divide a
-# mean by the number of tf.distribute's replicas by the second. Keras has no public name for either.
+# What Keras has no public name for: the mask of a prediction, which is no attribute in JAX; whether a model is only
+# being built; and the division of a mean by the number of tf.distribute's replicas.
 from keras.src.backend import get_keras_mask
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 from keras.src.losses.loss import scale_loss_for_distribution
 
 BACKENDS = ("torch", "jax", "tensorflow")
@@ -31,6 +32,7 @@ __all__ = [
     "embedding_loss",
     "embedding_metric",
     "get_keras_mask",
+    "in_symbolic_scope",
     "scale_loss_for_distribution",
     "score_loss",
     "score_metric",

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from rankloss.keras._backend import get_keras_mask
+from rankloss.keras._backend import get_keras_mask, in_symbolic_scope
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Batch:
         embeddings = ops.convert_to_tensor(y_pred, dtype=dtype)
         return cls(
             embeddings,
-            _of_queries("labels", y_true, embeddings),
+            _of_queries("labels", _built_with(y_true), embeddings),
             _of_queries("weights", sample_weight, embeddings),
             _checked_mask(_of_queries("mask", mask, embeddings), embeddings),
         )
@@ -68,6 +68,11 @@ class Batch:
             ops.where(self.mask, weights, ops.zeros_like(weights)),
             self.mask,
         )
+
+
+def _built_with(labels: Any) -> Any:
+    """Labels; integers where Keras builds a model for replicas on the mean of their labels, a floating-point one."""
+    return ops.cast(labels, "int32") if labels is not None and in_symbolic_scope() else labels
 
 
 def _of_queries(name: str, given: Any, embeddings: Any) -> Any:
