@@ -47,7 +47,7 @@ def face(request: pytest.FixtureRequest) -> Face:
 
 
 COMPILED_OFTEN = ("test_gradients", "test_blockwise", "test_oracle_agreement", "test_precision")
-TRACED_IN_SHORT = ("test_golden", "test_edge_cases", "test_bad_input")
+TRACED_IN_SHORT = ("test_golden", "test_edge_cases", "test_bad_input", "test_windows")
 OF_MANY_PROGRAMS = (
     "test_the_dtype_and_shape_of_a_loss_follow_the_embeddings",
     "test_inputs_are_left_as_they_are",
