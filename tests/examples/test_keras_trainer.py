@@ -46,7 +46,7 @@ def train(options: KerasOptions, data: PretrainingData | None = None) -> Trainin
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"amp": "bfloat16"}, {"amp": "float16"}, {"encoder": "resnet18", "steps": 1}],
+    [{}, {"amp": "bfloat16"}, {"amp": "float16"}, {"encoder": "resnet18", "steps": 1, "batch_images": 2}],
     ids=["float32", "bfloat16", "float16", "resnet18"],
 )
 def test_encoder_is_a_keras_model_of_pictures_as_they_are(
@@ -159,7 +159,7 @@ print(status, *(name for name in ("jax", "tensorflow", "torch") if name in sys.m
 
 def command_line(folder: Path, data: Path) -> list[str]:
     settings = {
-        "run-folder": folder, "data-root": data, "method": "swav", "views": 4, "batch-images": 4, "steps": 3,
+        "run-folder": folder, "data-root": data, "method": "swav", "views": 2, "batch-images": 4, "steps": 3,
         "head-hidden": 16, "head-dim": 8, "prototypes": 6, "queue-size": 8, "queue-start-step": 1,
         "checkpoint-every": 1,
     }  # fmt: skip
