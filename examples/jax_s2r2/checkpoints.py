@@ -3,6 +3,7 @@
 A step's checkpoint is a folder `checkpoints/STEP`, which Orbax writes under another name and then moves into place.
 """
 
+import shutil
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from pretraining.checkpoints import check_description, description, unreadable
 from pretraining.runs import Run
 
 CHECKPOINTS = "checkpoints"
+UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 State = dict[str, nnx.State]
 
@@ -26,7 +28,10 @@ class Checkpoints:
 
     def __init__(self, run: Run) -> None:
         self._run, self._folder = run, run.folder / CHECKPOINTS
-        self._manager = open_checkpoints(run.folder)
+        # Left by a run that was killed. Orbax would do it in the background, where it may meet the next write.
+        for unfinished in self._folder.glob(UNFINISHED):
+            shutil.rmtree(unfinished)
+        self._manager = open_checkpoints(run.folder, create=True)
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +75,9 @@ class Checkpoints:
             raise unreadable(path, error) from error
 
 
-def open_checkpoints(run_folder: Path) -> ocp.CheckpointManager:
-    """The Orbax manager of a run's checkpoints; it saves before it goes on, and keeps the last."""
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
-    )
+def open_checkpoints(run_folder: Path, *, create: bool = False) -> ocp.CheckpointManager:
+    """The Orbax manager of a run's checkpoints, which keeps the last and saves before it goes on."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False, create=create)
     return ocp.CheckpointManager((run_folder / CHECKPOINTS).absolute(), options=options)
 
 

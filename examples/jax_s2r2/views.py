@@ -100,11 +100,10 @@ def _crop(image: Array, draws: Draws, kind: Crop) -> Array:
     fits = ((boxes > 0) & (boxes <= sides)).all(axis=1)
     box = jnp.where(fits.any(), boxes[fits.argmax()], sides)
     start = jnp.floor(draws.between(0, 1, count=2) * (sides - box + 1))
-    scale = kind.size / box
-    shape = (kind.size, kind.size, channels)
-    return jax.image.scale_and_translate(
-        image, shape, (0, 1), scale, -start * scale, "linear", antialias=False
-    )
+    # The box's outermost pixels come to lie on the view's, as kornia has it; a box may be one pixel wide.
+    scale = (kind.size - 1) / jnp.maximum(box - 1, 1e-3)
+    shape, move = (kind.size, kind.size, channels), 0.5 - (start + 0.5) * scale
+    return jax.image.scale_and_translate(image, shape, (0, 1), scale, move, "linear", antialias=False)
 
 
 def _jitter_grey(image: Array, draws: Draws, strength: float) -> Array:
