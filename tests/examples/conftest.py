@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import Harness, harnesses
 from PIL import Image
+from runs import MakeOptions
 from small_data import CLASSES, pictures, write_idx
 
 from pretraining import datasets
 from pretraining.datasets import EvaluationSplits, PretrainingData
-from torch_s2r2.options import TorchOptions
+from pretraining.options import Options
 
 
 @pytest.fixture
@@ -103,17 +105,25 @@ def small_data() -> PretrainingData:
     return PretrainingData("small", images, splits, 16)
 
 
+@pytest.fixture(params=harnesses(), ids=lambda harness: harness.name)
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+    """One trainer after another."""
+    found: Harness = request.param
+    with found.prepared():
+        yield found
+
+
 @pytest.fixture
-def small_options(tmp_path: Path) -> Callable[..., TorchOptions]:
+def small_options(harness: Harness, tmp_path: Path) -> MakeOptions:
     """Makes options of a run of 6 steps of 8 pictures."""
 
-    def make(**changes: Any) -> TorchOptions:
+    def make(**changes: Any) -> Options:
         values: dict[str, Any] = {
             "run_folder": tmp_path / "run", "steps": 6, "views": 4, "batch_images": 8, "head_hidden": 16,
             "head_dim": 8, "warmup_steps": 2, "checkpoint_every": 2, "map_every": 3, "no_evaluation": True,
             "device": "cpu", "prototypes": 6, "queue_size": 16, "queue_start_step": 3,
             "prototypes_frozen_steps": 2,
         }  # fmt: skip
-        return TorchOptions(**values | changes)
+        return harness.trainer.options(**values | changes)
 
     return make

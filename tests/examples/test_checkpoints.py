@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import pytest
 import torch
+from harness import Harness
+from harness_torch import HARNESS
 
 from pretraining.datasets import PretrainingData
 from pretraining.files import write_whole
@@ -17,6 +19,12 @@ from torch_s2r2.options import TorchOptions
 
 MakeRun = Callable[..., Run]
 STATE = {"encoder": {"weight": torch.arange(5000.0)}, "optimizer": {"step": 3}}
+
+
+@pytest.fixture
+def harness() -> Harness:
+    """PyTorch's alone."""
+    return HARNESS
 
 
 @pytest.fixture

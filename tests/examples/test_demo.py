@@ -6,17 +6,23 @@ from pathlib import Path
 
 import demo
 import pytest
+from harness import Harness, harnesses
 
 from pretraining.runs import OPTIONS, InterruptedRun
 
 ENCODERS = ["S2R2, 8 views", "SimCLR, 2 views", "SwAV, 2 views", "untrained", "raw pixels"]
 
 
+OF_ONE_TRAINER = pytest.mark.parametrize(
+    "harness", harnesses()[:1], indirect=True, ids=lambda harness: harness.name
+)
+
+
 @pytest.fixture
-def arguments(tmp_path: Path, fashion_mnist: Path) -> list[str]:
+def arguments(harness: Harness, tmp_path: Path, fashion_mnist: Path) -> list[str]:
     return [
-        "--folder", str(tmp_path / "demo"), "--data-root", str(fashion_mnist), "--steps", "2",
-        "--views-per-step", "32", "--evaluation-images", "64",
+        "--framework", harness.name, "--folder", str(tmp_path / "demo"), "--data-root", str(fashion_mnist),
+        "--steps", "2", "--views-per-step", "32", "--evaluation-images", "64",
     ]  # fmt: skip
 
 
@@ -43,16 +49,17 @@ def test_ends_with_the_table_and_goes_on_where_it_stopped(tmp_path, arguments, c
     monkeypatch.undo()
 
     # stopped after the training: the runs stay as they are, and the figures come out the same
-    checkpoints = {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoint.pt")}
+    checkpoints = {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoint*")}
     assert len(checkpoints) == 3
     (folder / "results.json").unlink()
     assert demo.main(arguments) == 0
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoint.pt")} == checkpoints
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoint*")} == checkpoints
     assert capsys.readouterr().out.count("trained earlier") == 3
     redone = json.loads((folder / "results.json").read_text())["encoders"]
     assert [{**row, "seconds": 0} for row in redone] == [{**row, "seconds": 0} for row in figures]
 
 
+@OF_ONE_TRAINER
 def test_other_options_are_refused_and_fresh_starts_over(tmp_path, arguments, capsys, monkeypatch):
     folder = tmp_path / "demo"
     (folder / "s2r2").mkdir(parents=True)
@@ -77,6 +84,7 @@ def test_other_options_are_refused_and_fresh_starts_over(tmp_path, arguments, ca
     assert (folder / "mine.txt").read_text() == "kept"
 
 
+@OF_ONE_TRAINER
 def test_fresh_removes_only_runs(tmp_path, arguments):
     folder = tmp_path / "demo"
     (folder / "swav").mkdir(parents=True)
@@ -90,6 +98,7 @@ def test_fresh_removes_only_runs(tmp_path, arguments):
     demo._clear(folder)  # nothing there is nothing to remove
 
 
+@OF_ONE_TRAINER
 def test_missing_data_that_can_not_be_downloaded_is_one_sentence(
     tmp_path, arguments, fashion_mnist, capsys, monkeypatch
 ):
@@ -106,6 +115,7 @@ def test_missing_data_that_can_not_be_downloaded_is_one_sentence(
     assert said.startswith("error: Fashion-MNIST could not be downloaded (no route to host)")
 
 
+@OF_ONE_TRAINER
 def test_wrong_numbers_are_one_sentence(arguments, capsys):
     assert demo.main([*arguments, "--views-per-step", "3"]) == 1
     assert "error: views_per_step must be" in capsys.readouterr().err

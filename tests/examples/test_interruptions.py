@@ -1,5 +1,7 @@
-"""The PyTorch trainer stopped, killed, gone wrong, and resumed: to the last bit as if nothing had happened."""
+"""The trainers stopped, killed, gone wrong, and resumed: to the last bit as if nothing had happened."""
 
+import math
+import os
 import re
 import signal
 import subprocess
@@ -8,50 +10,44 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pretrain_torch
 import pytest
-import torch
-from runs import MakeOptions, command_line, differing, disturb, final_state, run, stop_by
+from harness import Harness, harnesses
+from runs import MakeOptions, command_line, differing, run, stop_by
 
+from pretraining.command_line import run as run_command_line
 from pretraining.datasets import PretrainingData, load
 from pretraining.progress import read_curves
 from pretraining.runs import InterruptedRun, RunError
-from torch_s2r2.checkpoints import CHECKPOINT
-from torch_s2r2.learner import Learner
-from torch_s2r2.training import train
 
-SCRIPT = Path(pretrain_torch.__file__)
-SETTINGS = [
-    pytest.param({}, id="s2r2"),
-    pytest.param({"objective": "fast_ap", "optimizer": "sgd"}, id="fast_ap-sgd"),
-    pytest.param({"objective": "sup_con", "blocks": 2, "amp": "bfloat16"}, id="sup_con-blocks-bfloat16"),
-    pytest.param({"method": "simclr", "optimizer": "lars"}, id="simclr-lars"),
-    pytest.param({"method": "swav", "channels_last": True}, id="swav-channels-last"),
-    pytest.param({"amp": "float16"}, id="float16"),
-]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("changes", SETTINGS)
+@pytest.mark.parametrize(
+    ("harness", "changes"),
+    [pytest.param(h, c, id=f"{h.name}-{name}") for h in harnesses() for name, c in h.settings.items()],
+    indirect=["harness"],
+)
 def test_stopped_and_resumed_is_uninterrupted(
+    harness: Harness,
+    changes: dict[str, Any],
     small_options: MakeOptions,
     small_data: PretrainingData,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any],
 ) -> None:
-    whole = run(small_options(**changes), small_data)
+    whole = run(harness, small_options(**changes), small_data)
     parts = small_options(**changes, run_folder=tmp_path / "parts")
     with monkeypatch.context() as patch:
-        disturb(patch, 3, stop_by(signal.SIGINT))
+        harness.disturb(patch, 3, stop_by(signal.SIGINT))
         with pytest.raises(
             InterruptedRun, match="stopped at step 3 of 6 with a checkpoint; --resume goes on"
         ):
-            run(parts, small_data)
+            run(harness, parts, small_data)
     assert [row.step for row in read_curves(parts.folder)] == [1, 2, 3]
-    torch.manual_seed(99)  # what the program did in between must not matter
-    resumed = run(small_options(**changes, run_folder=parts.folder, resume=True), small_data)
+    harness.draw()  # what the program did in between must not matter
+    resumed = run(harness, small_options(**changes, run_folder=parts.folder, resume=True), small_data)
     assert differing(whole, resumed) == []
-    rows, others = read_curves(small_options().folder), read_curves(parts.folder)
+    rows, others = read_curves(tmp_path / "run"), read_curves(parts.folder)
     assert [(r.step, r.loss, r.map, r.learning_rate) for r in rows] == [
         (r.step, r.loss, r.map, r.learning_rate) for r in others
     ]
@@ -61,58 +57,47 @@ def test_stopped_and_resumed_is_uninterrupted(
 
 
 def test_sigterm_stops_as_ctrl_c_does(
-    small_options: MakeOptions, small_data: PretrainingData, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, small_options: MakeOptions, small_data: PretrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    disturb(monkeypatch, 5, stop_by(signal.SIGTERM))
+    harness.disturb(monkeypatch, 5, stop_by(signal.SIGTERM))
     with pytest.raises(InterruptedRun) as caught:
-        run(small_options(), small_data)
+        run(harness, small_options(), small_data)
     assert caught.value.exit_status == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert torch.load(small_options().folder / CHECKPOINT, weights_only=True)["step"] == 5
+    assert harness.step(small_options().folder) == 5
 
 
 KILLED = """
-import os, signal, sys, torch
-sys.path.insert(0, sys.argv.pop(1))
-import pretrain_torch
-from torch_s2r2 import learner
+import os, signal, sys
+sys.path.insert(0, {examples!r})
+import pretrain_{name}
 {ambush}
-sys.exit(pretrain_torch.main(sys.argv[1:]))
-"""
-AMBUSH_IN_A_STEP = """
-plain = learner.Learner.step
-def step(self, pictures, number):
-    if number == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, pictures, number)
-learner.Learner.step = step
-"""
-AMBUSH_IN_A_WRITE = """
-plain = torch.save
-def save(content, file):
-    if content.get("step") == 6:
-        file.write(b"PK half a checkpoint")
-        file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    plain(content, file)
-torch.save = save
+sys.exit(pretrain_{name}.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("ambush", [AMBUSH_IN_A_STEP, AMBUSH_IN_A_WRITE], ids=["in-a-step", "in-a-write"])
+@pytest.mark.parametrize(
+    ("harness", "ambush", "last"),
+    [pytest.param(h, *kill, id=f"{h.name}-{name}") for h in harnesses() for name, kill in h.kills.items()],
+    indirect=["harness"],
+)
 def test_kill_loses_no_more_than_since_the_last_checkpoint(
-    fashion_mnist: Path, small_options: MakeOptions, tmp_path: Path, ambush: str
+    harness: Harness, ambush: str, last: int, fashion_mnist: Path, small_options: MakeOptions, tmp_path: Path
 ) -> None:
     options = small_options(steps=8, data_root=fashion_mnist, run_folder=tmp_path / "killed", resume=True)
+    code = KILLED.format(examples=str(EXAMPLES), name=harness.name, ambush=ambush)
     line = ["--run-folder", options.folder, "--data-root", fashion_mnist, *command_line(options)]
-    program = [sys.executable, "-c", KILLED.format(ambush=ambush), SCRIPT.parent, *line]
-    killed = subprocess.run([*map(str, program)], capture_output=True, text=True, timeout=120, check=False)
+    program = [sys.executable, "-c", code, *map(str, line)]
+    environment = os.environ | harness.environment
+    killed = subprocess.run(
+        program, capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert torch.load(options.folder / CHECKPOINT, weights_only=True)["step"] == 4
+    assert harness.step(options.folder) == last
     data = load("fashion-mnist", fashion_mnist)
-    resumed = run(options, data)
-    assert differing(run(small_options(steps=8), data), resumed) == []
+    resumed = run(harness, options, data)
+    assert differing(run(harness, small_options(steps=8), data), resumed) == []
     assert [row.step for row in read_curves(options.folder)] == list(range(1, 9))
     assert tensorboard_steps(options.folder) == list(range(1, 9))
 
@@ -126,11 +111,15 @@ def tensorboard_steps(folder: Path) -> list[int]:
     return [event.step for event in accumulator.Tensors("pretraining/loss")]
 
 
-def test_ctrl_c_at_the_terminal(fashion_mnist: Path, small_options: MakeOptions, tmp_path: Path) -> None:
+def test_ctrl_c_at_the_terminal(
+    harness: Harness, fashion_mnist: Path, small_options: MakeOptions, tmp_path: Path
+) -> None:
     options = small_options(steps=100_000, checkpoint_every=90_000)
     line = ["--run-folder", tmp_path / "run", "--data-root", fashion_mnist, *command_line(options)]
+    program = [sys.executable, EXAMPLES / f"pretrain_{harness.name}.py", *line]
+    environment = os.environ | harness.environment
     with subprocess.Popen(
-        [*map(str, [sys.executable, SCRIPT, *line])], stderr=subprocess.PIPE, text=True
+        [*map(str, program)], stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         deadline = time.monotonic() + 120
         while len(read_curves(tmp_path / "run")) < 3 and time.monotonic() < deadline:
@@ -141,78 +130,79 @@ def test_ctrl_c_at_the_terminal(fashion_mnist: Path, small_options: MakeOptions,
     assert "Traceback" not in messages
     stopped = re.search(r"stopped at step (\d+) of 100000 with a checkpoint; --resume goes on", messages)
     assert stopped is not None
-    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["step"] == int(stopped[1])
+    assert harness.step(tmp_path / "run") == int(stopped[1])
     assert read_curves(tmp_path / "run")[-1].step == int(stopped[1])
 
 
 def test_nan_loss_stops_the_run_and_keeps_the_checkpoint(
-    small_options: MakeOptions, small_data: PretrainingData, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, small_options: MakeOptions, small_data: PretrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disturb(monkeypatch, 5, lambda loss: loss * torch.nan)
+    harness.disturb(monkeypatch, 5, lambda loss: loss * math.nan)
     with pytest.raises(RunError, match="the loss became nan at step 5; the checkpoint of step 4 is kept"):
-        run(small_options(), small_data)
-    assert torch.load(small_options().folder / CHECKPOINT, weights_only=True)["step"] == 4
+        run(harness, small_options(), small_data)
+    assert harness.step(small_options().folder) == 4
     assert [row.step for row in read_curves(small_options().folder)] == [1, 2, 3, 4]
 
 
 def test_weights_that_are_not_finite_are_not_saved(
-    small_options: MakeOptions, small_data: PretrainingData, monkeypatch: pytest.MonkeyPatch
+    harness: Harness,
+    small_options: MakeOptions,
+    small_data: PretrainingData,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plain = Learner.step
-
-    def step(self: Learner, pictures: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        found = plain(self, pictures, number)
-        if number == 4:
-            next(self.head.parameters()).data[0, 0] = torch.inf
-        return found
-
-    monkeypatch.setattr(Learner, "step", step)
+    harness.spoil(monkeypatch, 4)
     with pytest.raises(
         RunError, match="weights became infinite or NaN by step 4; the checkpoint of step 2 is"
     ):
-        run(small_options(), small_data)
-    assert torch.load(small_options().folder / CHECKPOINT, weights_only=True)["step"] == 2
+        run(harness, small_options(), small_data)
+    assert harness.step(small_options().folder) == 2
 
 
-def test_learning_rate_that_is_far_too_high(small_options: MakeOptions, small_data: PretrainingData) -> None:
+def test_learning_rate_that_is_far_too_high(
+    harness: Harness, small_options: MakeOptions, small_data: PretrainingData
+) -> None:
     options = small_options(optimizer="sgd", learning_rate=1e38, warmup_steps=0)
     with pytest.raises(
         RunError, match=r"became .*; there was no checkpoint yet: try a lower --learning-rate"
     ):
-        run(options, small_data)
-    assert not (options.folder / CHECKPOINT).exists()
+        run(harness, options, small_data)
+    assert harness.step(options.folder) is None
 
 
 def test_decoded_pictures_resume_too(
-    small_options: MakeOptions, folder_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness,
+    small_options: MakeOptions,
+    folder_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes: dict[str, Any] = {
         "data": "folder", "data_root": folder_data, "image_size": 16, "batch_images": 4, "views": 2, "steps": 4,
         "workers": 2,
     }  # fmt: skip
-    train(small_options(**changes), show_progress=False)
+    harness.trainer.train(small_options(**changes), show_progress=False)
     parts = small_options(**changes, run_folder=tmp_path / "parts")
     with monkeypatch.context() as patch:
-        disturb(patch, 1, stop_by(signal.SIGINT))
+        harness.disturb(patch, 1, stop_by(signal.SIGINT))
         with pytest.raises(InterruptedRun):
-            train(parts, show_progress=False)
-    train(
+            harness.trainer.train(parts, show_progress=False)
+    harness.trainer.train(
         small_options(**changes | {"workers": 0}, run_folder=parts.folder, resume=True), show_progress=False
     )
-    assert differing(final_state(small_options().folder), final_state(parts.folder)) == []
+    assert differing(harness.state(small_options().folder), harness.state(parts.folder)) == []
 
 
 def test_finished_run_resumed_is_left_as_it_is(
-    small_options: MakeOptions, small_data: PretrainingData
+    harness: Harness, small_options: MakeOptions, small_data: PretrainingData
 ) -> None:
-    first = run(small_options(), small_data)
+    first = run(harness, small_options(), small_data)
     curves = (small_options().folder / "curves.csv").read_bytes()
-    assert differing(first, run(small_options(resume=True), small_data)) == []
+    assert differing(first, run(harness, small_options(resume=True), small_data)) == []
     assert (small_options().folder / "curves.csv").read_bytes() == curves
 
 
 def test_picture_that_can_not_be_read_is_one_sentence(
-    folder_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    harness: Harness, folder_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in (folder_data / "train" / "apple").iterdir():
         path.write_bytes(b"no picture")
@@ -226,6 +216,8 @@ def test_picture_that_can_not_be_read_is_one_sentence(
         "--batch-images",
         "4",
     ]
-    assert pretrain_torch.main([*map(str, line), "--image-size", "32", "--workers", "1"]) == 1
+    assert (
+        run_command_line(harness.trainer, "", [*map(str, line), "--image-size", "32", "--workers", "1"]) == 1
+    )
     message = capsys.readouterr().err.splitlines()[-1]
     assert re.match(r"error: picture \d of the data set can't be read \(cannot identify", message)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from harness import Harness
+from harness_torch import HARNESS
 from small_data import pictures
 
 from pretraining.crops import crops
@@ -12,6 +14,12 @@ from torch_s2r2.options import TorchOptions
 from torch_s2r2.views import Views, normalise, whole_pictures
 
 MakeOptions = Callable[..., TorchOptions]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    """PyTorch's alone."""
+    return HARNESS
 
 
 def make_views(options: TorchOptions, images: np.ndarray, size: int, seed: int = 0) -> list[torch.Tensor]:
