@@ -1,7 +1,9 @@
-# `make demo` and `make test` do all their set-up. VENV names the virtual environment, PYTHON what makes it.
+# `make demo` and `make test` do all their set-up. VENV names the virtual environment, PYTHON what makes it, and
+# WORKERS says how many processes run the tests, each with all frameworks in memory (about 4 GB).
 
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := examples,test,lint,bench
@@ -44,10 +46,10 @@ demo: $(LINKED) data
 	@$(BIN)/python examples/demo.py
 
 test: $(LINKED)
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile -m "not long"
 
 test-all: $(LINKED)
-	$(BIN)/python -m pytest --hypothesis-profile=thorough
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --hypothesis-profile=thorough
 
 bench: $(LINKED)
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
