@@ -12,10 +12,11 @@ EXTRAS := examples,test,lint,bench
 INSTALLED := $(VENV)/.installed
 LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
 
-.PHONY: help setup data demo test test-all bench lint format clean
+.PHONY: help setup data demo demo-jax demo-keras test test-all bench lint format clean
 
 help:
 	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (3 minutes)"
+	@echo "make demo-jax  the same with the JAX trainer; make demo-keras with the Keras trainer"
 	@echo "make test      run every test but the long ones"
 	@echo "make test-all  run the long ones too"
 	@echo "make bench     compare speed and memory with other libraries"
@@ -44,6 +45,9 @@ data:
 
 demo: $(LINKED) data
 	@$(BIN)/python examples/demo.py
+
+demo-jax demo-keras: demo-%: $(LINKED) data
+	@$(BIN)/python examples/demo.py --framework $*
 
 test: $(LINKED)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile -m "not long"
