@@ -22,16 +22,19 @@ def trained(run_folder: Path, options: KerasOptions, data: PretrainingData) -> t
     exported = run_folder / ENCODER_FILE
     with device(options.device):
         if exported.is_file():
-            return "", encode_with(_loaded(exported), data.image_size, options.device)
+            return "", encode_with(_loaded(exported, options), data.image_size, options.device)
         step, encoder = _checkpointed(run_folder, options, data)
     return f", step {step} of {options.steps}", encode_with(encoder, data.image_size, options.device)
 
 
-def _loaded(exported: Path) -> keras.Model:
+def _loaded(exported: Path, options: KerasOptions) -> keras.Model:
     try:
-        return keras.saving.load_model(exported, compile=False)
+        encoder = keras.saving.load_model(exported, compile=False)
     except Exception as error:  # zip, JSON and h5 readers raise many kinds
-        raise RunError(f"{exported} is not an encoder that Keras can load") from error
+        raise RunError(f"{exported} is not an encoder of --encoder {options.encoder}") from error
+    if encoder.name != options.encoder:
+        raise RunError(f"{exported} is not an encoder of --encoder {options.encoder}, but a {encoder.name}")
+    return encoder
 
 
 def _checkpointed(

@@ -97,7 +97,7 @@ def build_encoder(
     else:
         x = _resnet(make, x, name, image_size < SMALL_IMAGE)
     features = layers.GlobalAveragePooling2D(data_format="channels_last", name="features", dtype=dtype)(x)
-    return keras.Model(pictures, features, name="encoder")
+    return keras.Model(pictures, features, name=name)
 
 
 def _resnet(make: Layers, x: keras.KerasTensor, name: str, small: bool) -> keras.KerasTensor:

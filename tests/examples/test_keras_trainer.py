@@ -78,7 +78,7 @@ def test_unfinished_run_has_the_encoder_of_its_checkpoint(
     with pytest.raises(RunError, match=r"has neither encoder\.keras nor checkpoint\.zip"):
         TRAINER.trained(tmp_path, options(), small_data)
     (tmp_path / "encoder.keras").write_text("no model")
-    with pytest.raises(RunError, match="is not an encoder that Keras can load"):
+    with pytest.raises(RunError, match="is not an encoder of --encoder small"):
         TRAINER.trained(tmp_path, options(), small_data)
 
 
