@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pretraining.idx import read_idx_pair
+from pretraining.scenes import SIDE, Composition, composed
 
 
 class DataError(RuntimeError):
@@ -122,7 +123,8 @@ def load(
     Args:
         name: one of `DATASETS`.
         root: the folder that holds it; None is `data` (`data/coco` for coco).
-        image_size: side of a view in pixels; None is 28 for fashion-mnist, 96 for stl10 and 224 otherwise.
+        image_size: side of a view in pixels; None is 28 for fashion-mnist, 56 for scenes and objects, which are made
+            of it, 96 for stl10 and 224 otherwise.
         download: fetch fashion-mnist or stl10 through torchvision if it is not there.
 
     Raises:
@@ -134,8 +136,41 @@ def load(
     return DATASETS[name](root, image_size, download)
 
 
+FashionMnist = tuple[tuple[NDArray[np.uint8], NDArray[np.int64]], tuple[NDArray[np.uint8], NDArray[np.int64]]]
+"""Training and test pictures `[pictures, 28, 28, 1]`, each with their classes."""
+
+
 def _fashion_mnist(root: Path | None, image_size: int | None, download: bool) -> PretrainingData:
+    (images, labels), (test_images, test_labels) = _read_fashion_mnist(root or Path("data"), download)
+    splits = EvaluationSplits(images, labels, test_images, test_labels, FASHION_MNIST_CLASSES)
+    return PretrainingData("fashion-mnist", images, splits, image_size or images.shape[1])
+
+
+def _scenes(root: Path | None, image_size: int | None, download: bool) -> PretrainingData:
+    return _composed("scenes", Composition(items=(3, 4)), root, image_size, download)
+
+
+def _objects(root: Path | None, image_size: int | None, download: bool) -> PretrainingData:
+    return _composed("objects", Composition(items=(1, 1)), root, image_size, download)
+
+
+def _composed(
+    name: str, composition: Composition, root: Path | None, image_size: int | None, download: bool
+) -> PretrainingData:
+    """Pictures of as many Fashion-MNIST items as the composition says; with one item it has one class."""
     root = root or Path("data")
+    parts = composed(composition, root, lambda: _read_fashion_mnist(root, download))
+    train, test, several = parts["train"], parts["test"], composition.items[1] > 1
+    train_labels, test_labels = (
+        part.labels if several else part.labels.argmax(axis=1).astype(np.int64) for part in (train, test)
+    )
+    splits = EvaluationSplits(
+        train.images, train_labels, test.images, test_labels, FASHION_MNIST_CLASSES, multi_label=several
+    )
+    return PretrainingData(name, train.images, splits, image_size or SIDE)
+
+
+def _read_fashion_mnist(root: Path, download: bool) -> FashionMnist:
     if download and not any(map(_has_fashion_mnist, _fashion_mnist_folders(root))):
         from torchvision.datasets import FashionMNIST
 
@@ -147,12 +182,9 @@ def _fashion_mnist(root: Path | None, image_size: int | None, download: bool) ->
             f"or put its four idx .gz files (train-images-idx3-ubyte.gz, ...) into {root}"
         )
     try:
-        images, labels = read_idx_pair(folder, "train")
-        test_images, test_labels = read_idx_pair(folder, "t10k")
+        return read_idx_pair(folder, "train"), read_idx_pair(folder, "t10k")
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"Fashion-MNIST in {folder} is damaged, download it again: {error}") from error
-    splits = EvaluationSplits(images, labels, test_images, test_labels, FASHION_MNIST_CLASSES)
-    return PretrainingData("fashion-mnist", images, splits, image_size or images.shape[1])
 
 
 def _fashion_mnist_folders(root: Path) -> tuple[Path, ...]:
@@ -269,6 +301,8 @@ def _download(title: str, fetch: Callable[[], object]) -> None:
 
 DATASETS: dict[str, Callable[[Path | None, int | None, bool], PretrainingData]] = {
     "fashion-mnist": _fashion_mnist,
+    "scenes": _scenes,
+    "objects": _objects,
     "stl10": _stl10,
     "coco": _coco,
     "folder": _folder,

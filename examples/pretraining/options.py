@@ -61,7 +61,7 @@ class Options:
     download: bool = option(False, "download fashion-mnist or stl10 if it is missing", decides=False)
     workers: int = option(2, "processes that decode pictures that don't fit in memory", decides=False)
     image_size: int | None = option(
-        None, "side of a view in pixels (default: 28, 96 or 224 as the data set has)"
+        None, "side of a view in pixels (default: 28, 56, 96 or 224 as the data set has)"
     )
     limit_images: int | None = option(None, "pretrain on the first so many pictures only")
     # Method

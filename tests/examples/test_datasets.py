@@ -186,6 +186,7 @@ def test_download_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        ValueError, match="data must be one of fashion-mnist, stl10, coco, folder, got 'mnist'"
+        ValueError,
+        match="data must be one of fashion-mnist, scenes, objects, stl10, coco, folder, got 'mnist'",
     ):
         load("mnist")

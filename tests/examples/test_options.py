@@ -46,7 +46,10 @@ def test_json_of_something_else(text: str) -> None:
     [
         ({"method": "byol"}, "method must be one of s2r2, simclr, swav, got 'byol'"),
         ({"encoder": "vit"}, "encoder must be one of small, resnet18, resnet50, got 'vit'"),
-        ({"data": "mnist"}, "data must be one of fashion-mnist, stl10, coco, folder, got 'mnist'"),
+        (
+            {"data": "mnist"},
+            "data must be one of fashion-mnist, scenes, objects, stl10, coco, folder, got 'mnist'",
+        ),
         ({"temperature": 0.0}, "temperature must be above 0, got 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         ({"learning_rate": float("inf")}, "learning_rate must be above 0, got inf"),
