@@ -120,7 +120,7 @@ def _over_positives(
         return losses, d_scores, framework.add_at(d_near, places, -d_own)
 
     count = (
-        -(-turns // chunk)
+        (turns + (chunk - 1)) // chunk
         if isinstance(turns, int)
         else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
     )

@@ -69,16 +69,6 @@ def check(face: TensorFlowFace, objective: Any, case: Case) -> None:
         assert_allclose(gradient, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", rankloss.__all__)
-def test_the_same_names(name: str) -> None:
-    if name.endswith("_and_gradient"):
-        assert not hasattr(rl, name)
-    elif isinstance(getattr(rankloss, name), type):
-        assert getattr(rl, name) is getattr(rankloss, name)
-    else:
-        assert callable(getattr(rl, name))
-
-
 # -- graphs
 
 
@@ -172,6 +162,25 @@ def test_one_graph_serves_every_batch(objective: Any) -> None:
         assert_allclose(loss, expected[0], rtol=1e-12)
         assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
     assert step.experimental_get_tracing_count() == 1
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("block_size", [None, 4])
+def test_one_graph_serves_any_number_of_images_of_known_views(objective: Any, block_size: int | None) -> None:
+    views = np.random.default_rng(0).normal(size=(7, 3, 5))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3, 5], tf.float64)])
+    def step(embeddings: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            loss = rl.embedding_loss(objective, embeddings, block_size=block_size)
+        return loss, tape.gradient(loss, embeddings)
+
+    for images in (7, 2):
+        loss, gradient = step(tf.constant(views[:images]))
+        expected = rankloss.embedding_loss_and_gradient(objective, views[:images])
+        assert_allclose(loss, expected[0], rtol=1e-12)
+        assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
 
 
 def test_lengths_that_do_not_fit_are_refused_when_the_graph_runs() -> None:
