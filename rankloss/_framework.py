@@ -38,6 +38,9 @@ class Framework:
     most_bin_passes = 64
     """Up to how many bins are summed by a pass over the items each; with more, the items are scattered."""
 
+    exact_windows = True
+    """Whether `window` reads where ranges lie; else its width must be known beforehand."""
+
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
@@ -132,18 +135,18 @@ class Framework:
             xp.all(nearer == array), lambda: nearer, lambda: self.least_to_the_right(nearer, 2 * step)
         )
 
-    exact_windows = True
-    """Whether `window` looks for the narrowest one, and needs no `span`."""
-
     def window(self, first: Array, last: Array, width: int, span: int | None) -> Window:
         """A window of `width` columns that holds every range [first[row], last[row]) which is not empty.
 
         Those ranges are known to lie within `span` columns, if that is a number.
         """
-        if first.shape[0] == 0:
-            return Window(0, 0)
-        start = int(self.xp.min(first))
-        return Window(start, int(self.xp.max(last)) - start)
+        xp = self.xp
+        if self.exact_windows:
+            start = int(xp.min(first)) if first.shape[0] else 0
+            return Window(start, int(xp.max(last)) - start if first.shape[0] else 0)
+        if span is None or span >= width:
+            return Window(0, width)
+        return Window(xp.minimum(xp.min(xp.where(last > first, first, width)), width - span), span)
 
     def columns(self, array: Array, window: Window) -> Array:
         """`array[..., start : start + width]`."""

@@ -56,16 +56,6 @@ def check(objective: Any, case: Case) -> None:
         assert_allclose(gradient, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", rankloss.__all__)
-def test_the_same_names(name: str) -> None:
-    if name.endswith("_and_gradient"):
-        assert not hasattr(rl, name)
-    elif isinstance(getattr(rankloss, name), type):
-        assert getattr(rl, name) is getattr(rankloss, name)
-    else:
-        assert callable(getattr(rl, name))
-
-
 # -- jit
 
 
@@ -234,6 +224,23 @@ def test_vmap_equals_one_call_each(objective: Any) -> None:
         loss, gradient = rankloss.score_loss_and_gradient(objective, scores[i, j], relevant[i, j])
         assert_allclose(losses[i, j], loss, rtol=1e-12)
         assert_allclose(gradients[i, j], gradient, atol=1e-12 * np.abs(gradient).max())
+
+
+def test_vmap_of_batches_in_several_blocks_takes_one_branch_for_all() -> None:
+    """Where classes lie close together the window is narrow; one batch where they don't makes it wide for all."""
+    x = jnp.asarray(RNG.normal(size=(3, 24, 4)))
+    labels = jnp.asarray([np.arange(24) // 2, np.arange(24) // 12, np.arange(24) % 5])
+    each = jax.grad(lambda x, y: rl.embedding_loss(OBJECTIVES[0], x, y, block_size=4))
+    for some in (labels, labels[:1]):
+        gradients = jax.vmap(each)(x[: len(some)], some)
+        for gradient, rows, classes in zip(gradients, x, some, strict=False):
+            wanted = rankloss.embedding_loss_and_gradient(
+                OBJECTIVES[0], np.asarray(rows), np.asarray(classes)
+            )[1]
+            assert_allclose(gradient, wanted, atol=1e-12 * np.abs(wanted).max())
+    assert str(jax.make_jaxpr(jax.vmap(each))(x, labels)).count("cond[") == str(
+        jax.make_jaxpr(each)(x[0], labels[0])
+    ).count("cond[")
 
 
 def test_training_in_a_scan_with_donated_parameters() -> None:

@@ -21,6 +21,8 @@ class JaxFramework(Framework):
 
     name = "jax"
 
+    exact_windows = False
+
     # Small blocks stay in the caches of a CPU between the passes of a fused sum.
     block_elements = 1 << 18
 
@@ -58,7 +60,7 @@ class JaxFramework(Framework):
         return xp.max(counts)
 
     def choose(self, condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-        return lax.cond(condition, yes, no)
+        return lax.cond(_of_all_batches(condition), yes, no)
 
     def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
         # One positive's [q, g] is a single fused pass; sums over [q, p, g] are fused less well.
@@ -94,14 +96,6 @@ class JaxFramework(Framework):
 
         start = (xp.asarray(step, dtype=xp.int32), array, xp.asarray(True))
         return lax.while_loop(lambda state: (state[0] < width) & state[2], body, start)[1]
-
-    exact_windows = False
-
-    def window(self, first: Array, last: Array, width: int, span: int | None) -> Window:
-        if span is None or span >= width:
-            return Window(0, width)
-        start = xp.min(xp.where(last > first, first, width))
-        return Window(xp.minimum(start, width - span), span)
 
     def columns(self, array: Array, window: Window) -> Array:
         if window.width == array.shape[-1]:
@@ -140,6 +134,17 @@ class JaxFramework(Framework):
 
     def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
         return xp.zeros(shape, dtype=like.dtype)
+
+
+@jax.custom_batching.custom_vmap
+def _of_all_batches(condition: Array) -> Array:
+    """The condition; where vmap makes it one a batch, whether it holds for all: then a branch stays a branch."""
+    return condition
+
+
+@_of_all_batches.def_vmap
+def _(size: int, batched: list[bool], conditions: Array) -> tuple[Array, bool]:
+    return _of_all_batches(xp.all(conditions, axis=0)), False
 
 
 def _blocks(array: Array, number: int, size: int) -> Array:
