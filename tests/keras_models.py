@@ -31,6 +31,11 @@ def table_model(shape: tuple[int, ...], masked: bool = False, **options: Any) ->
     return keras.Model(inputs, Table(shape, masked, **options)(inputs))
 
 
+def unchanged_model() -> Any:
+    """A model of inputs of any shape and number, which has weights and starts as the identity."""
+    return keras.Sequential([keras.layers.Dense(4, use_bias=False, kernel_initializer="identity")])
+
+
 def fitted_gradient(
     loss: Any, embeddings: Any, labels: Any, *, masked: bool = False, jit_compile: bool = False, **fit: Any
 ) -> tuple[float, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras_models import fitted_gradient, table_model
+from keras_models import fitted_gradient, table_model, unchanged_model
 from numpy.testing import assert_allclose
 
 import rankloss
@@ -36,14 +36,34 @@ def check(found: tuple[float, Any], wanted: tuple[float, Any]) -> None:
     assert_allclose(found[1], wanted[1], rtol=0, atol=1e-5 * max(1, np.abs(wanted[1]).max()))
 
 
-@pytest.mark.parametrize("name", rankloss.__all__)
-def test_the_same_names(name: str) -> None:
-    if name.endswith("_and_gradient"):
-        assert not hasattr(rl, name)
-    elif isinstance(getattr(rankloss, name), type):
-        assert getattr(rl, name) is getattr(rankloss, name)
+def test_the_functions_are_those_of_the_framework_that_keras_runs_on() -> None:
+    for function in (rl.embedding_loss, rl.score_loss, rl.embedding_metric, rl.score_metric):
+        assert function.__module__ == f"rankloss.{keras.backend.backend()}._functions"
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, 2**32])
+def test_labels_are_never_cut_off(number: int) -> None:
+    labels = np.array([0, number] * 6)
+    wide = keras.backend.standardize_dtype(keras.ops.convert_to_tensor(labels).dtype) == "int64"
+    if wide or number < 2**31:
+        loss = float(rl.RankingLoss(OBJECTIVES[0])(labels, EMBEDDINGS))
+        assert_allclose(
+            loss, rankloss.embedding_loss(OBJECTIVES[0], EMBEDDINGS, np.arange(12) % 2), rtol=1e-5
+        )
     else:
-        assert getattr(rl, name).__module__ == f"rankloss.{keras.backend.backend()}._functions"
+        with pytest.raises(ValueError, match=r"labels must fit into int32.*found 4294967296"):
+            rl.RankingLoss(OBJECTIVES[0])(labels, EMBEDDINGS)
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("jit_compile", [False, True] if keras.backend.backend() != "torch" else [False])
+def test_a_last_batch_of_another_size(objective: Any, jit_compile: bool) -> None:
+    """`fit` then has the number of images known at run time only in TensorFlow."""
+    model = unchanged_model()
+    model.compile(keras.optimizers.SGD(0.0), rl.RankingLoss(objective), jit_compile=jit_compile)
+    found = model.fit(VIEWS, batch_size=4, shuffle=False, verbose=0).history["loss"][0]
+    losses = [float(rankloss.embedding_loss(objective, VIEWS[part])) for part in (slice(4), slice(4, 6))]
+    assert_allclose(found, np.average(losses, weights=[4, 2]), rtol=1e-5)
 
 
 # -- values and gradients
@@ -267,6 +287,10 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         loss(LABELS[:5], VIEWS)
     with pytest.raises(ValueError, match=r"weights must have shape \[6\].*\[6, 3\].*found shape \[6, 2\]"):
         loss(None, VIEWS, np.ones((6, 2)))
+    with pytest.raises(ValueError, match=r"weights must have shape \[12\].*found shape \[\]"):
+        loss(LABELS, EMBEDDINGS, 2.0)
+    with pytest.raises(TypeError, match="labels must be numbers, found dtype"):
+        loss(np.array(["a", "b"] * 6), EMBEDDINGS)
     with pytest.raises(ValueError, match="labels are needed"):
         loss(None, EMBEDDINGS)
     with pytest.raises(ValueError, match=r"embeddings must be \[n, d\] or \[images, views, d\]"):

@@ -127,6 +127,24 @@ def test_a_mask_of_other_axes_is_refused() -> None:
         rl.RankingLoss(OBJECTIVES[0])(np.arange(5), Flat()(words))
 
 
+def test_a_masked_batch_is_refused_what_others_are() -> None:
+    loss, embeddings = rl.RankingLoss(OBJECTIVES[0]), masked(EMBEDDINGS, KEPT)
+    for labels in (LABELS.astype("float32"), LABELS > 1):
+        with pytest.raises(TypeError, match="labels must be integer, found dtype"):
+            loss(labels, embeddings)
+    with pytest.raises(ValueError, match="labels are needed"):
+        loss(None, embeddings)
+    with pytest.raises(ValueError, match=r"labels must have shape \[12\].*found shape \[7\]"):
+        loss(LABELS[:7], embeddings)
+    with pytest.raises(ValueError, match=r"weights must have shape \[12\].*found shape \[7\]"):
+        loss(LABELS, embeddings, WEIGHTS[:7])
+    with pytest.raises(ValueError, match="weights must be finite and not negative"):
+        loss(LABELS, embeddings, -WEIGHTS)
+    with pytest.raises(ValueError, match="found 2 blocks for 5 images"):
+        rl.RankingLoss(rl.Blockwise(rl.SmoothAP(), 2))(None, masked(VIEWS, KEPT_VIEWS))
+    loss(LABELS, embeddings, np.where(KEPT, WEIGHTS, np.nan))  # of a masked row, which counts for nothing
+
+
 @pytest.mark.parametrize("metric", [rl.AveragePrecision(), rl.RecallAtK(2)], ids=repr)
 def test_metrics(metric: Any) -> None:
     """Of a batch, and against a gallery, where a masked row is no query."""

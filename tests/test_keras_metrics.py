@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras_models import table_model
+from keras_models import table_model, unchanged_model
 from numpy.testing import assert_allclose
 
 import rankloss
@@ -147,10 +147,39 @@ def test_bad_arguments_are_refused() -> None:
         )
     with pytest.raises(TypeError, match="labels must be integer"):
         rl.RankingMetric(rl.RPrecision()).update_state(LABELS.astype("float32"), EMBEDDINGS)
+    metric = rl.RankingMetric(rl.RPrecision())
+    for weights in (-np.ones(len(LABELS)), np.full(len(LABELS), np.nan)):
+        with pytest.raises(ValueError, match="weights must be finite and not negative"):
+            metric.update_state(LABELS, EMBEDDINGS, weights)
+    with pytest.raises(ValueError, match=r"weights must have shape .*found shape \[\]"):
+        metric.update_state(LABELS, EMBEDDINGS, 2.0)
+    with pytest.raises(TypeError, match="weights must be floating-point or integer, found dtype"):
+        metric.update_state(LABELS, EMBEDDINGS, LABELS > 0)
+    with pytest.raises(ValueError, match="gallery_labels must be one a gallery row, found 3 for"):
+        rl.RankingMetric(rl.RPrecision(), gallery=GALLERY, gallery_labels=GALLERY_LABELS[:3])
+    with pytest.raises(TypeError, match="metrics must be a list"):
+        rl.RankingEvaluation(rl.RecallAtK(1), EMBEDDINGS, LABELS)
+    with pytest.raises(TypeError, match="y must be integer labels, found dtype float32"):
+        rl.RankingEvaluation([], EMBEDDINGS, LABELS.astype("float32"))
+    with pytest.raises(ValueError, match=r"y must have shape .*found shape \[3\]"):
+        rl.RankingEvaluation([], EMBEDDINGS, LABELS[:3])
     with pytest.raises(TypeError, match="metric must be a metric"):
         rl.RankingEvaluation([rl.SupCon()], EMBEDDINGS, LABELS)
     with pytest.raises(ValueError, match="gallery_x and gallery_y need each other"):
         rl.RankingEvaluation([], EMBEDDINGS, LABELS, gallery_x=GALLERY)
+
+
+def test_callbacks_know_that_more_is_better() -> None:
+    model = unchanged_model()
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        rl.RankingLoss(rl.SupCon()),
+        metrics=[rl.RankingMetric(rl.AveragePrecision())],
+    )
+    stopping = keras.callbacks.EarlyStopping("val_average_precision", patience=0, baseline=2.0)
+    data = (EMBEDDINGS, LABELS)
+    history = model.fit(*data, validation_data=data, epochs=5, verbose=0, callbacks=[stopping])
+    assert len(history.epoch) < 5
 
 
 # -- RankingEvaluation

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+import numpy as np
 from keras import ops
 
 from rankloss.keras._backend import get_keras_mask, in_symbolic_scope
@@ -18,7 +20,8 @@ class Batch:
         embeddings: [n, d] or [images, views, d].
         labels: integers, or None.
         weights: or None.
-        mask: boolean, False in rows that must count for nothing; or None.
+        mask: boolean, False in rows that must count for nothing; or None. These rows and their weights are 0, so
+            that no NaN in them can spread, not even as 0 · NaN.
     """
 
     embeddings: Any
@@ -40,8 +43,12 @@ class Batch:
             embeddings,
             _of_queries("labels", _built_with(y_true), embeddings),
             _of_queries("weights", sample_weight, embeddings),
-            _checked_mask(_of_queries("mask", mask, embeddings), embeddings),
-        )
+            None if mask is None else ops.cast(_of_queries("mask of y_pred", mask, embeddings), "bool"),
+        )._without_masked_values()
+
+    def ranked(self) -> Batch:
+        """As the functions of embeddings take it: views as they are without labels, else rows."""
+        return self if self.labels is None else self.flat()
 
     def flat(self) -> Batch:
         """Views as rows; those of an image share a label of their own where there are no labels."""
@@ -56,8 +63,7 @@ class Batch:
         ]
         return Batch(ops.reshape(self.embeddings, (-1, d)), *rows)
 
-    def without_masked_values(self) -> Batch:
-        """Zeros for masked rows and their weights, so that no NaN in them can spread, not even as 0 · NaN."""
+    def _without_masked_values(self) -> Batch:
         if self.mask is None:
             return self
         mask = ops.expand_dims(self.mask, -1)
@@ -79,11 +85,17 @@ def _of_queries(name: str, given: Any, embeddings: Any) -> Any:
     """A tensor for the queries, given one a query, in a column, or one an image for all its views."""
     if given is None:
         return None
-    tensor = ops.convert_to_tensor(given)
-    if len(embeddings.shape) == 2:
-        return tensor[:, 0] if len(tensor.shape) == 2 and tensor.shape[1] == 1 else tensor
-    if len(embeddings.shape) != 3:
+    tensor = _whole(name, given)
+    if len(embeddings.shape) not in (2, 3):  # which the functions of embeddings refuse
         return tensor
+    if len(embeddings.shape) == 2:
+        rows = tensor[:, 0] if len(tensor.shape) == 2 and tensor.shape[1] == 1 else tensor
+        n = embeddings.shape[0]
+        if len(rows.shape) != 1 or (None not in (n, rows.shape[0]) and rows.shape[0] != n):
+            raise ValueError(
+                f"{name} must have shape [{n}], one a row of embeddings, found shape {list(tensor.shape)}"
+            )
+        return rows
     images, views = embeddings.shape[:2]
     column = tensor[:, None] if len(tensor.shape) == 1 else tensor
     if (
@@ -98,10 +110,20 @@ def _of_queries(name: str, given: Any, embeddings: Any) -> Any:
     return ops.broadcast_to(column, ops.shape(embeddings)[:2])
 
 
-def _checked_mask(mask: Any, embeddings: Any) -> Any:
-    if mask is not None and len(mask.shape) != len(embeddings.shape) - 1:
-        raise ValueError(
-            f"the mask of y_pred must have shape {list(embeddings.shape[:-1])}, one entry a row of embeddings, found "
-            f"shape {list(mask.shape)}"
-        )
-    return None if mask is None else ops.cast(mask, "bool")
+def _whole(name: str, given: Any) -> Any:
+    """A tensor; raise if it is none, or if the backend's integers are too narrow for what is given."""
+    if not isinstance(given, np.ndarray | list | tuple):
+        return ops.convert_to_tensor(given)
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name} must be numbers, found dtype {array.dtype}")
+    tensor = ops.convert_to_tensor(given)
+    if array.dtype.kind in "iu" and array.size:
+        held = np.iinfo(keras.backend.standardize_dtype(tensor.dtype))
+        for extreme in (array.min(), array.max()):
+            if not held.min <= extreme <= held.max:
+                raise ValueError(
+                    f"{name} must fit into {held.dtype}, all that Keras has on {keras.backend.backend()}, "
+                    f"found {extreme}"
+                )
+    return tensor

@@ -18,12 +18,13 @@ class RankingEvaluation(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
 
     `fit` with validation data and a `RankingMetric` ranks within batches, which flatters the metrics. This callback
     ranks the whole set: each item queries all others or, where one is given, the gallery. It logs
-    "val_average_precision" and so on, which `fit` prints and other callbacks, after it in the list, can monitor.
+    "val_average_precision" and so on, which `fit` prints and other callbacks, after it in the list, can monitor
+    with `mode="max"`.
 
     Args:
         metrics: such as `[AveragePrecision(), RecallAtK(1)]`.
         x: inputs of the model, as for `predict`, whose outputs are embeddings [n, d].
-        y: integer labels [n].
+        y: integer labels [n] or [n, 1].
         gallery_x, gallery_y: inputs and labels of the items to rank; None ranks x itself.
         encoder: the model that embeds, where it is not the one that is trained but a part of it.
         batch_size: for `predict`.
@@ -54,12 +55,15 @@ class RankingEvaluation(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         normalize: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(metrics, Sequence):
+            raise TypeError(f"metrics must be a list such as [AveragePrecision()], found {metrics!r}")
         for metric in metrics:
             check_metric(metric)
         if (gallery_x is None) != (gallery_y is None):
             raise ValueError("gallery_x and gallery_y need each other, found one alone")
-        self._metrics, self._x, self._y = tuple(metrics), x, np.asarray(y)
-        self._gallery_x, self._gallery_y = gallery_x, gallery_y
+        self._metrics, self._x, self._y = tuple(metrics), x, _labels("y", y, x)
+        self._gallery_x = gallery_x
+        self._gallery_y = None if gallery_y is None else _labels("gallery_y", gallery_y, gallery_x)
         self._encoder, self._batch_size, self._normalize = encoder, batch_size, normalize
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -68,7 +72,7 @@ class RankingEvaluation(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         if self._gallery_x is not None:
             gallery = {
                 "gallery": self._embedded(self._gallery_x),
-                "gallery_labels": np.asarray(self._gallery_y),
+                "gallery_labels": self._gallery_y,
             }
             options |= gallery
         embeddings = self._embedded(self._x)
@@ -82,3 +86,17 @@ class RankingEvaluation(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         embeddings = np.asarray(encoder.predict(x, batch_size=self._batch_size, verbose=0))
         wide = embeddings.dtype in (np.float32, np.float64)
         return embeddings if wide else embeddings.astype(np.float32)  # NumPy's rows of bfloat16 know no sums
+
+
+def _labels(name: str, y: Any, x: Any) -> Any:
+    """Labels [n] of as many inputs, where the number of these is known."""
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integer labels, found dtype {labels.dtype}")
+    rows = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    count = x.shape[0] if getattr(x, "shape", ()) else len(rows)
+    if rows.shape != (count,):
+        raise ValueError(
+            f"{name} must have shape [{count}], one label an input, found shape {list(labels.shape)}"
+        )
+    return rows

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rankloss.keras._backend import checked_weights
 from rankloss.keras._batches import Batch
 from rankloss.objectives import Blockwise
 
@@ -28,13 +29,13 @@ def evaluated(
     block_size: int | None,
 ) -> Any:
     """An objective or a metric of a batch, by the function of embeddings or, with a mask, by that of scores."""
-    flat = batch if batch.labels is None and batch.mask is None else batch.flat()
-    if flat.mask is None:
+    if batch.mask is None:
+        rows = batch.ranked()
         values = of_embeddings(
             what,
-            flat.embeddings,
-            flat.labels,
-            weights=flat.weights,
+            rows.embeddings,
+            rows.labels,
+            weights=rows.weights,
             reduction=reduction,
             normalize=normalize,
             include_query=include_query,
@@ -42,9 +43,11 @@ def evaluated(
         )
     else:
         inner, num_blocks = (what.objective, what.num_blocks) if isinstance(what, Blockwise) else (what, 1)
-        flat = flat.without_masked_values()
-        scores, relevant, valid = _masked_scores(flat, normalize, include_query, num_blocks)
-        values = of_scores(inner, scores, relevant, valid=valid, weights=flat.weights, reduction=reduction)
+        rows = batch.ranked()
+        checked_weights(rows.embeddings, rows.labels, rows.weights, num_blocks)
+        rows = batch.flat()
+        scores, relevant, valid = _masked_scores(rows, normalize, include_query, num_blocks)
+        values = of_scores(inner, scores, relevant, valid=valid, weights=rows.weights, reduction=reduction)
     return ops.reshape(values, ops.shape(batch.embeddings)[:-1]) if len(values.shape) else values
 
 
@@ -60,7 +63,7 @@ def _masked_scores(
     if not include_query:
         valid = ops.logical_and(valid, places[:, None] != places[None, :])
     if num_blocks > 1:
-        block = places // (_divisible_size(rows, num_blocks) // num_blocks)
+        block = places // (ops.shape(rows)[0] // num_blocks)
         valid = ops.logical_and(valid, block[:, None] == block[None, :])
     return ops.matmul(rows, ops.transpose(rows)), batch.labels[:, None] == batch.labels[None, :], valid
 
@@ -79,10 +82,3 @@ def _normalized(rows: Any) -> Any:
     scaled = rows / ops.where(nothing, ops.ones_like(largest), largest)
     squares = ops.sum(scaled * scaled, axis=1, keepdims=True)
     return scaled / ops.sqrt(ops.where(nothing, ops.ones_like(squares), squares))
-
-
-def _divisible_size(rows: Any, num_blocks: int) -> Any:
-    size = rows.shape[0]
-    if size is not None and size % num_blocks:
-        raise ValueError(f"num_blocks must divide the batch, found {num_blocks} blocks for {size} rows")
-    return ops.shape(rows)[0]

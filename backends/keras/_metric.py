@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from keras import ops
 from rankloss._arguments import check_settings
 from rankloss._framework import Array, Framework
 from rankloss._metrics import Metric, check_metric
-from rankloss.keras._backend import embedding_metric, score_metric
+from rankloss.keras._backend import checked_weights, embedding_metric, score_metric
 from rankloss.keras._batches import Batch
 from rankloss.keras._masks import evaluated
 from rankloss.keras._values import from_config, to_config
@@ -64,7 +64,12 @@ class RankingMetric(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no
         check_settings(normalize, include_query, "none", block_size)
         if (gallery is None) != (gallery_labels is None):
             raise ValueError("gallery and gallery_labels need each other, found one alone")
+        if gallery is not None and len(gallery) != len(gallery_labels):
+            raise ValueError(
+                f"gallery_labels must be one a gallery row, found {len(gallery_labels)} for {len(gallery)} rows"
+            )
         super().__init__(name=name or metric_name(metric), dtype=dtype)
+        self._direction = "up"  # by which callbacks that monitor it know what is better
         self.metric = metric
         self._settings: dict[str, Any] = {
             "normalize": normalize,
@@ -78,15 +83,18 @@ class RankingMetric(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add the queries of a batch."""
-        batch = Batch.of(y_true, y_pred, sample_weight, None).without_masked_values()
-        weights, metric = batch.weights, _ZeroAsMinusOne(self.metric)
-        batch = Batch(batch.embeddings, batch.labels, None, batch.mask)
+        batch = Batch.of(y_true, y_pred, sample_weight, None)
+        rows, metric = batch.ranked(), _ZeroAsMinusOne(self.metric)
+        weights = checked_weights(rows.embeddings, rows.labels, rows.weights)
+        batch = replace(batch, weights=None)
         if self._gallery is None:
             values = evaluated(embedding_metric, score_metric, metric, batch, "none", **self._settings)
         else:
             values = self._against_gallery(metric, batch)
         values = ops.cast(values, self.dtype)
-        weights = ops.ones_like(values) if weights is None else ops.cast(weights, self.dtype)
+        if weights is None:
+            weights = ops.ones_like(values)
+        weights = ops.reshape(ops.cast(weights, self.dtype), ops.shape(values))
         weights = ops.where(values == 0, ops.zeros_like(weights), weights)
         self._total.assign_add(ops.sum(ops.maximum(values, 0) * weights))
         self._weight.assign_add(ops.sum(weights))
