@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-import rankloss
 import rankloss.torch as rl
 
 OBJECTIVES = (rl.SmoothAP(temperature=0.1), rl.FastAP(num_bins=5), rl.SupCon(temperature=0.2))
@@ -31,17 +30,6 @@ def products(run: Any) -> int:
         run()
     names = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm", "aten::baddbmm_"}
     return sum(event.name in names for event in profile.events())
-
-
-@pytest.mark.parametrize("name", rankloss.__all__)
-def test_the_same_names(name: str) -> None:
-    """Objectives and metrics are the core's own; what computes a gradient is autograd's business here."""
-    if name.endswith("_and_gradient"):
-        assert not hasattr(rl, name)
-    elif isinstance(getattr(rankloss, name), type):
-        assert getattr(rl, name) is getattr(rankloss, name)
-    else:
-        assert callable(getattr(rl, name))
 
 
 @EACH_OBJECTIVE

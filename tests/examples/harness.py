@@ -44,6 +44,35 @@ class Harness(Protocol):
         """Make a weight of the head infinite after one step."""
 
 
+KILL_IN_A_STEP = """
+from {package}.learner import Learner
+plain = Learner.step
+def step(self, pictures, number):
+    if number == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, pictures, number)
+Learner.step = step
+"""
+"""A program's beginning, for the trainers that have a learner whose steps they take."""
+
+
+def after_steps(monkeypatch: pytest.MonkeyPatch, learner: Any, act: Callable[[Any, int, Any], Any]) -> None:
+    """Let `act(learner, step, found)` replace what is found by each step of that class of learners."""
+    plain = learner.step
+
+    def step(self: Any, pictures: Any, number: int) -> Any:
+        return act(self, number, plain(self, pictures, number))
+
+    monkeypatch.setattr(learner, "step", step)
+
+
+def disturb_loss(monkeypatch: pytest.MonkeyPatch, learner: Any, at: int, act: Disturbance) -> None:
+    """`Harness.disturb` of such a trainer, whose steps give a loss and the embeddings."""
+    after_steps(
+        monkeypatch, learner, lambda _, step, found: (act(found[0]), found[1]) if step == at else found
+    )
+
+
 def harnesses() -> list[Harness]:
     """Those of the trainers whose frameworks are to be tested, which are imported."""
     return [

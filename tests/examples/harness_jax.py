@@ -14,22 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from harness import Disturbance
+from harness import KILL_IN_A_STEP, Disturbance, after_steps, disturb_loss
 from jax.experimental.compilation_cache import compilation_cache
 
 from jax_s2r2.checkpoints import open_checkpoints
 from jax_s2r2.learner import Learner
 from jax_s2r2.trainer import TRAINER
 
-KILL_IN_A_STEP = """
-from jax_s2r2.learner import Learner
-plain = Learner.step
-def step(self, pictures, number):
-    if number == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, pictures, number)
-Learner.step = step
-"""
 KILL_IN_A_WRITE = """
 plain = os.rename
 def rename(source, *rest, **options):
@@ -73,7 +64,7 @@ class JaxHarness:
         "swav": {"method": "swav"},
     }
     kills = {  # noqa: RUF012
-        "in-a-step": (KILL_IN_A_STEP, 4),
+        "in-a-step": (KILL_IN_A_STEP.format(package="jax_s2r2"), 4),
         "in-a-write": (KILL_IN_A_WRITE, 4),
         "before-the-move": (KILL_BEFORE_THE_MOVE, 4),
         "in-removing-the-earlier": (KILL_IN_REMOVING_THE_EARLIER, 6),
@@ -111,25 +102,16 @@ class JaxHarness:
         """JAX has no global random numbers."""
 
     def disturb(self, monkeypatch: pytest.MonkeyPatch, at: int, act: Disturbance) -> None:
-        plain = Learner.step
-
-        def step(self: Learner, pictures: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-            loss, embeddings = plain(self, pictures, number)
-            return (act(loss) if number == at else loss), embeddings
-
-        monkeypatch.setattr(Learner, "step", step)
+        disturb_loss(monkeypatch, Learner, at, act)
 
     def spoil(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        plain = Learner.step
-
-        def step(self: Learner, pictures: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-            found = plain(self, pictures, number)
+        def spoiled(learner: Learner, number: int, found: Any) -> Any:
             if number == at:
-                bias = self.state["others"][0]["head"]["output"]["bias"]
+                bias = learner.state["others"][0]["head"]["output"]["bias"]
                 bias[...] = bias[...].at[0].set(jnp.inf)
             return found
 
-        monkeypatch.setattr(Learner, "step", step)
+        after_steps(monkeypatch, Learner, spoiled)
 
 
 HARNESS = JaxHarness()

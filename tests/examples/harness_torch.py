@@ -6,21 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from harness import Disturbance
+from harness import KILL_IN_A_STEP, Disturbance, after_steps, disturb_loss
 
 from torch_s2r2.checkpoints import CHECKPOINT
 from torch_s2r2.learner import Learner
 from torch_s2r2.trainer import TRAINER
 
-KILL_IN_A_STEP = """
-from torch_s2r2.learner import Learner
-plain = Learner.step
-def step(self, pictures, number):
-    if number == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, pictures, number)
-Learner.step = step
-"""
 KILL_IN_A_WRITE = """
 import torch
 plain = torch.save
@@ -47,7 +38,10 @@ class TorchHarness:
         "float16": {"amp": "float16"},
     }
     environment: dict[str, str] = {}  # noqa: RUF012
-    kills = {"in-a-step": (KILL_IN_A_STEP, 4), "in-a-write": (KILL_IN_A_WRITE, 4)}  # noqa: RUF012
+    kills = {  # noqa: RUF012
+        "in-a-step": (KILL_IN_A_STEP.format(package="torch_s2r2"), 4),
+        "in-a-write": (KILL_IN_A_WRITE, 4),
+    }
 
     def prepared(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -63,24 +57,15 @@ class TorchHarness:
         torch.rand(3)
 
     def disturb(self, monkeypatch: pytest.MonkeyPatch, at: int, act: Disturbance) -> None:
-        plain = Learner.step
-
-        def step(self: Learner, pictures: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-            loss, embeddings = plain(self, pictures, number)
-            return (act(loss) if number == at else loss), embeddings
-
-        monkeypatch.setattr(Learner, "step", step)
+        disturb_loss(monkeypatch, Learner, at, act)
 
     def spoil(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        plain = Learner.step
-
-        def step(self: Learner, pictures: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-            found = plain(self, pictures, number)
+        def spoiled(learner: Learner, number: int, found: Any) -> Any:
             if number == at:
-                next(self.head.parameters()).data[0, 0] = torch.inf
+                next(learner.head.parameters()).data[0, 0] = torch.inf
             return found
 
-        monkeypatch.setattr(Learner, "step", step)
+        after_steps(monkeypatch, Learner, spoiled)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,35 @@ def of_the_encoder(state: dict[str, Any]) -> dict[str, Any]:
     found = {name: array for name, array in state.items() if name.startswith("encoder")}
     assert found
     return found
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def one_bit_off(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_text(path: Path) -> None:
+    path.write_text("This is not a checkpoint.\n" * 9)
+
+
+UNALTERED = {"crop_min": 1.0, "no_flip": True, "jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
+ALTERED = {
+    "crop": {"crop_min": 0.2},
+    "flip": {"no_flip": False},
+    "jitter": {"jitter": 0.5},
+    "grayscale": {"grayscale": 0.5},
+    "blur": {"blur": 0.9},
+}
+
+
+def altered_by(only: str) -> dict[str, Any]:
+    """Options with which views differ from their picture in that one way."""
+    return UNALTERED | ALTERED[only]
 
 
 def stop_by(number: int) -> Disturbance:

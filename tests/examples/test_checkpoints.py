@@ -10,6 +10,7 @@ import pytest
 import torch
 from harness import Harness
 from harness_torch import HARNESS
+from runs import a_text, cut_short, one_bit_off
 
 from pretraining.datasets import PretrainingData
 from pretraining.files import write_whole
@@ -59,22 +60,8 @@ def test_none_where_there_is_none(make_run: MakeRun) -> None:
     assert load_checkpoint(make_run()) is None
 
 
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-300])
-
-
 def emptied(path: Path) -> None:
     path.write_bytes(b"")
-
-
-def one_bit_off(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def a_text(path: Path) -> None:
-    path.write_text("This is not a checkpoint.\n" * 9)
 
 
 def a_pickle(path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from harness import Harness
 from harness_jax import HARNESS
 from numpy.typing import NDArray
+from runs import UNALTERED, altered_by
 from small_data import pictures
 
 from jax_s2r2.options import JaxOptions
@@ -21,7 +22,6 @@ from torch_s2r2.views import Views
 from torch_s2r2.views import whole_pictures as torch_whole_pictures
 
 MakeOptions = Callable[..., JaxOptions]
-ALONE = {"crop_min": 1.0, "no_flip": True, "jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,9 @@ def views_of(options: JaxOptions, images: NDArray[np.uint8], size: int, seed: in
     ("channels", "changes"),
     [
         pytest.param(1, {}, id="grey"),
-        pytest.param(1, ALONE | {"crop_min": 0.2}, id="crops"),
-        pytest.param(3, ALONE | {"jitter": 0.8}, id="colours"),
-        pytest.param(3, ALONE | {"blur": 1.0, "grayscale": 0.5}, id="blurred"),
+        pytest.param(1, altered_by("crop"), id="crops"),
+        pytest.param(3, UNALTERED | {"jitter": 0.8}, id="colours"),
+        pytest.param(3, UNALTERED | {"blur": 1.0, "grayscale": 0.5}, id="blurred"),
     ],
 )
 def test_views_are_distributed_as_pytorchs(channels: int, changes: dict[str, Any]) -> None:
@@ -76,14 +76,7 @@ def test_views_are_distributed_as_pytorchs(channels: int, changes: dict[str, Any
 def test_every_view_of_every_picture_has_draws_of_its_own(channels: int, only: str) -> None:
     if only == "grayscale" and channels == 1:
         pytest.skip("grey pictures stay grey")
-    changed = {
-        "crop": {"crop_min": 0.2},
-        "flip": {"no_flip": False},
-        "jitter": {"jitter": 0.5},
-        "grayscale": {"grayscale": 0.5},
-        "blur": {"blur": 0.9},
-    }[only]
-    options = JaxOptions(views=64, batch_images=2, **ALONE | changed)
+    options = JaxOptions(views=64, batch_images=2, **altered_by(only))
     # The same picture twice: were the draws one for the batch or one for a picture, views would be equal.
     twice = np.concatenate([pictures(1, 32, channels, seed=1)] * 2)
     first, second = views_of(options, twice, 32)[0]
@@ -95,7 +88,7 @@ def test_every_view_of_every_picture_has_draws_of_its_own(channels: int, only: s
 def test_no_augmentation_is_the_picture_as_pytorch_has_it() -> None:
     images = pictures(2, 28, 3)
     whole = np.asarray(whole_pictures(jnp.asarray(images), 28))
-    (views,) = views_of(JaxOptions(views=2, batch_images=2, **ALONE), images, 28)
+    (views,) = views_of(JaxOptions(views=2, batch_images=2, **UNALTERED), images, 28)
     np.testing.assert_allclose(views, np.repeat(whole[:, None], 2, axis=1), atol=1e-4)
     for size in (28, 20):
         ours = np.asarray(whole_pictures(jnp.asarray(images), size))

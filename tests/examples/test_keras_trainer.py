@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from runs import a_text, cut_short, one_bit_off
 
 from keras_s2r2.checkpoints import CHECKPOINT, DESCRIPTION, WEIGHTS
 from keras_s2r2.options import BACKENDS, KerasOptions
@@ -88,20 +89,6 @@ def test_pictures_larger_than_the_encoder_sees(options: MakeOptions, folder_data
     data = load("folder", folder_data, image_size=32)
     assert data.images.shape[1] > 32
     assert result.encode(data.images[:3]).shape == (3, 128)
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-300])
-
-
-def one_bit_off(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def a_text(path: Path) -> None:
-    path.write_text("This is not a checkpoint.\n" * 9)
 
 
 @pytest.mark.parametrize("damage", [cut_short, one_bit_off, a_text])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from keras import ops
+from runs import altered_by
 from small_data import pictures
 
 from keras_s2r2.options import KerasOptions
@@ -48,11 +49,7 @@ def test_every_view_of_every_picture_has_draws_of_its_own(channels: int, only: s
         twice,
         32,
         views=64,
-        crop_min=0.2 if only == "crop" else 1.0,
-        no_flip=only != "flip",
-        jitter=0.5 if only == "jitter" else 0.0,
-        grayscale=0.5 if only == "grayscale" else 0.0,
-        blur=0.9 if only == "blur" else 0.0,
+        **altered_by(only),
     )
     distinct = {view.round(1).tobytes() for view in views[:64]}
     if only in ("flip", "grayscale"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from harness import Harness
 from harness_torch import HARNESS
+from runs import altered_by
 from small_data import pictures
 
 from pretraining.crops import crops
@@ -49,11 +50,7 @@ def test_every_view_of_every_picture_has_draws_of_its_own(
         pytest.skip("grey pictures stay grey")
     options = small_options(
         views=64,
-        crop_min=0.2 if only == "crop" else 1.0,
-        no_flip=only != "flip",
-        jitter=0.5 if only == "jitter" else 0.0,
-        grayscale=0.5 if only == "grayscale" else 0.0,
-        blur=0.9 if only == "blur" else 0.0,
+        **altered_by(only),
     )
     # The same picture twice: were the draws one for the batch or one for a picture, views would be equal.
     twice = np.concatenate([pictures(1, 32, channels, seed=1)] * 2)
