@@ -14,11 +14,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from jax_s2r2.encoders import UNFINISHED
 from pretraining.checkpoints import check_description, description, unreadable
 from pretraining.runs import Run
 
 CHECKPOINTS = "checkpoints"
-UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 State = dict[str, nnx.State]
 
@@ -29,7 +29,7 @@ class Checkpoints:
     def __init__(self, run: Run) -> None:
         self._run, self._folder = run, run.folder / CHECKPOINTS
         # Left by a run that was killed. Orbax would do it in the background, where it may meet the next write.
-        for unfinished in self._folder.glob(UNFINISHED):
+        for unfinished in self._folder.glob(f"*{UNFINISHED}"):
             shutil.rmtree(unfinished)
         self._manager = open_checkpoints(run.folder, create=True)
 

@@ -10,6 +10,7 @@ For a ResNet the first line is `ResNet18(small_images=True, rngs=nnx.Rngs(0))`, 
 without `small_images`. `model.eval()` then makes it use the batch statistics.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pretraining.runs import Encode
 from pretraining.sampling import step_seed
 
 ENCODER_FOLDER = "encoder"
+UNFINISHED = ".orbax-checkpoint-tmp*"  # added to the name of what Orbax has not moved into place
 
 
 def start_keys(seed: int) -> Array:
@@ -63,7 +65,9 @@ def encoder_input(name: str, images: Array) -> Array:
 
 
 def save_encoder(run_folder: Path, state: nnx.State) -> None:
-    """Leave the encoder's state in the run folder, in place of an earlier one."""
+    """Leave the encoder's state in the run folder, in place of an earlier one and of what a killed run left."""
+    for unfinished in run_folder.glob(f"{ENCODER_FOLDER}{UNFINISHED}"):
+        shutil.rmtree(unfinished)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((run_folder / ENCODER_FOLDER).absolute(), state, force=True)
 

@@ -17,15 +17,7 @@ from pretraining.runs import Run, TrainingResult, open_run
 def train(
     options: JaxOptions, *, data: PretrainingData | None = None, show_progress: bool = True
 ) -> TrainingResult:
-    """Pretrain as the options say, or go on with it, and evaluate the encoder.
-
-    Args:
-        data: the data set, where the caller has it already; otherwise it is loaded by name.
-
-    Raises:
-        DataError: the data set is missing or damaged.
-        RunError: the run can't start or go on. InterruptedRun after Ctrl-C (SIGINT) or SIGTERM.
-    """
+    """Pretrain as the options say: see `pretraining.trainers.Trainer`."""
     mesh = choose_mesh(options.device)
     check_batch(options, mesh)
     run = open_run(options, data)

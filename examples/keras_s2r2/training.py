@@ -22,15 +22,7 @@ from pretraining.runs import Run, RunError, TrainingResult, open_run
 def train(
     options: KerasOptions, *, data: PretrainingData | None = None, show_progress: bool = True
 ) -> TrainingResult:
-    """Pretrain as the options say, or go on with it, and evaluate the encoder.
-
-    Args:
-        data: the data set, where the caller has it already; otherwise it is loaded by name.
-
-    Raises:
-        DataError: the data set is missing or damaged.
-        RunError: the run can't start or go on. InterruptedRun after Ctrl-C (SIGINT) or SIGTERM.
-    """
+    """Pretrain as the options say: see `pretraining.trainers.Trainer`."""
     if options.backend != keras.backend.backend():
         raise RunError(
             f"--backend {options.backend}, but Keras runs on {keras.backend.backend()}: set KERAS_BACKEND"

@@ -159,7 +159,10 @@ def _composed(
 ) -> PretrainingData:
     """Pictures of as many Fashion-MNIST items as the composition says; with one item it has one class."""
     root = root or Path("data")
-    parts = composed(composition, root, lambda: _read_fashion_mnist(root, download))
+    try:
+        parts = composed(composition, root, lambda: _read_fashion_mnist(root, download))
+    except OSError as error:
+        raise DataError(f"{name} can't be kept in {root} ({error}): give another --data-root") from error
     train, test, several = parts["train"], parts["test"], composition.items[1] > 1
     train_labels, test_labels = (
         part.labels if several else part.labels.argmax(axis=1).astype(np.int64) for part in (train, test)

@@ -59,7 +59,9 @@ class Options:
         None, "the folder that holds the data set", decides=False
     )
     download: bool = option(False, "download fashion-mnist or stl10 if it is missing", decides=False)
-    workers: int = option(2, "processes that decode pictures that don't fit in memory", decides=False)
+    workers: int = option(
+        2, "processes (JAX, Keras: threads) that decode pictures not in memory", decides=False
+    )
     image_size: int | None = option(
         None, "side of a view in pixels (default: 28, 56, 96 or 224 as the data set has)"
     )

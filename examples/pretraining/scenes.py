@@ -1,5 +1,4 @@
-"""Pictures of one thing, and scenes of many, composed of Fashion-MNIST's: without a download, data sets that differ
-in how many things are in a picture and in nothing else.
+"""Pictures of one thing, and scenes of many, composed of Fashion-MNIST's: data sets that differ in nothing else.
 
 An item is turned, scaled, mirrored and put somewhere on a canvas with a textured background. The items of
 training, validation and test pictures are different ones. Pictures are drawn from a seed, and kept in a file.

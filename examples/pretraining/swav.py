@@ -16,9 +16,9 @@ SINKHORN_ITERATIONS = 3
 
 
 def unit_rows(xp: Any, rows: Array) -> Array:
-    """Rows `[..., d]` of length 1; a zero row stays zero and gets no gradient."""
+    """Rows `[..., d]` of length 1; a zero row stays zero."""
     squares = xp.sum(rows * rows, axis=-1, keepdims=True)
-    return rows / xp.sqrt(xp.maximum(squares, 1e-24))
+    return rows / xp.sqrt(xp.where(squares > 0, squares, xp.ones_like(squares)))
 
 
 def log_softmax(xp: Any, scores: Array, axis: int) -> Array:

@@ -20,8 +20,10 @@ class Trainer:
     """What a framework's trainer can do.
 
     Attributes:
-        train: pretrains as the options say, or goes on with it, and evaluates the encoder:
-            `train(options, data=None, show_progress=True)`.
+        train: `train(options, data=None, show_progress=True)` pretrains as the options say, or goes on with it, and
+            evaluates the encoder. `data` is the data set where the caller has it already; otherwise it is loaded by
+            name. It raises DataError where the data set is missing or damaged, RunError where the run can't start or
+            go on, and InterruptedRun after Ctrl-C (SIGINT) or SIGTERM.
         trained: the exported encoder of a finished run in the folder, or that of an unfinished one's
             checkpoint, with a word on which. It raises RunError where there is neither.
         untrained: the encoder as the run with these options starts.

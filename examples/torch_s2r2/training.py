@@ -20,15 +20,7 @@ from torch_s2r2.options import TorchOptions
 def train(
     options: TorchOptions, *, data: PretrainingData | None = None, show_progress: bool = True
 ) -> TrainingResult:
-    """Pretrain as the options say, or go on with it, and evaluate the encoder.
-
-    Args:
-        data: the data set, where the caller has it already; otherwise it is loaded by name.
-
-    Raises:
-        DataError: the data set is missing or damaged.
-        RunError: the run can't start or go on. InterruptedRun after Ctrl-C (SIGINT) or SIGTERM.
-    """
+    """Pretrain as the options say: see `pretraining.trainers.Trainer`."""
     device = choose_device(options.device)
     run = open_run(options, data)
     size, channels = run.data.image_size, run.data.channels
