@@ -1,10 +1,12 @@
 # `make demo` and `make test` do all their set-up. VENV names the virtual environment, PYTHON what makes it, and
-# WORKERS says how many processes run the tests, each with all frameworks in memory (about 4 GB).
+# WORKERS says how many processes run the tests, each with all frameworks in memory (about 4 GB), RESULTS where
+# benchmarks leave theirs.
 
 VENV ?= .venv
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := $(VENV)/bin
+RESULTS ?= build/benchmarks
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 EXTRAS := examples,test,lint,bench
 
@@ -12,14 +14,16 @@ EXTRAS := examples,test,lint,bench
 INSTALLED := $(VENV)/.installed
 LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
 
-.PHONY: help setup data demo demo-jax demo-keras test test-all bench lint format clean
+.PHONY: help setup data demo demo-jax demo-keras test test-all bench bench-all bench-check lint format clean
 
 help:
 	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (3 minutes)"
 	@echo "make demo-jax  the same with the JAX trainer; make demo-keras with the Keras trainer"
 	@echo "make test      run every test but the long ones"
 	@echo "make test-all  run the long ones too"
-	@echo "make bench     compare speed and memory with other libraries"
+	@echo "make bench     compare speed and memory with other libraries (10 minutes), then"
+	@echo "make bench-check  tell whether anything became slower than docs/benchmarks.md says"
+	@echo "make bench-all every benchmark: some hours, goes on where it was stopped"
 	@echo "make lint      check style and types, on the built wheel"
 	@echo "make format    bring the code into its form"
 
@@ -55,8 +59,24 @@ test: $(LINKED)
 test-all: $(LINKED)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --hypothesis-profile=thorough
 
+BENCHMARK := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-group-by=group \
+    --benchmark-columns=median,iqr,rounds --results $(RESULTS)
+
 bench: $(LINKED)
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only
+	$(BENCHMARK) -m quick --seconds 2
+	$(BIN)/python benchmarks/memory.py --results $(RESULTS) --rows 4096 --ways PyTorch JAX "TensorFlow XLA"
+	$(BIN)/python benchmarks/accuracy.py --results $(RESULTS)
+	$(BIN)/python benchmarks/report.py --results $(RESULTS)
+
+# RESULTS=benchmarks/results makes what docs/benchmarks.md shows.
+bench-all: $(LINKED)
+	$(BENCHMARK) --resume
+	$(BIN)/python benchmarks/memory.py --results $(RESULTS) --resume
+	$(BIN)/python benchmarks/accuracy.py --results $(RESULTS)
+	$(BIN)/python benchmarks/report.py --results $(RESULTS)
+
+bench-check: $(LINKED)
+	$(BIN)/python benchmarks/compare.py --new $(RESULTS)
 
 # Types are checked as users get them: backends/torch must never be importable as `torch`.
 lint: $(LINKED)
