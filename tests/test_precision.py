@@ -130,6 +130,25 @@ def test_positives_just_within_and_just_beyond_what_one_centre_covers(
         assert_allclose(gradient, slopes, rtol=0, atol=10 * tolerance * np.abs(slopes).max())
 
 
+@pytest.mark.parametrize("nearness", [1.0, 0.05])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_no_temperature_or_spread_overflows(face: Face, temperature: float, nearness: float) -> None:
+    """NumPy's warnings of overflow and invalid values are errors here; other libraries must give finite numbers.
+
+    Where positives are near each other, negatives are further out than an exponential reaches.
+    """
+    rng = np.random.default_rng(7)
+    halves = np.repeat([0.0, 0.01, 0.1, 0.5, 1.0, 2.0], 2)[:, None] / 2
+    scores, relevant = rng.uniform(-halves, halves, size=(12, 24)), rng.uniform(size=(12, 24)) < 0.4
+    relevant[:, 0] = True
+    scores = np.where(relevant, nearness * scores, scores).astype(np.float32)
+    objective = SmoothAP(temperature=temperature)
+    loss, gradient = face.value_and_gradient("score_loss", objective, scores, relevant)
+    assert np.isfinite(gradient).all()
+    exact = oracle.score(objective, scores.astype(np.float64), relevant)
+    assert_allclose(loss, exact, rtol=0, atol=1e-6)
+
+
 @EACH_OBJECTIVE
 def test_float16(face: Face, objective: Any) -> None:
     """Scores and sums in float32, the gradient in the input's dtype."""
