@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rankloss._arguments import Reduction, check_settings
 from rankloss.objectives import Objective
 from rankloss.objectives.blockwise import split_objective
-from rankloss.torch._functions import embedding_loss
+from rankloss.torch._functions import check_compile, embedding_loss
 
 
 class RankingLoss(nn.Module):
@@ -18,6 +18,7 @@ class RankingLoss(nn.Module):
     Args:
         objective: `SmoothAP()`, `FastAP()`, `SupCon()` or `Blockwise(...)` of one.
         normalize, include_query, reduction, block_size: as in `rankloss.embedding_loss`.
+        compile: as in `rankloss.torch.embedding_loss`: compile the formulas once, then use them at every call.
 
     Call it with embeddings [n, d] and labels [n], or with views [images, views, d] alone; `gallery`,
     `gallery_labels`, `relevant` and `weights` are keyword arguments of the call.
@@ -41,15 +42,18 @@ class RankingLoss(nn.Module):
         include_query: bool = False,
         reduction: Reduction = "mean",
         block_size: int | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         split_objective(objective)
         check_settings(normalize, include_query, reduction, block_size)
+        check_compile(compile)
         self.objective = objective
         self.normalize = normalize
         self.include_query = include_query
         self.reduction: Reduction = reduction
         self.block_size = block_size
+        self.compiled = compile
 
     def forward(
         self, embeddings: Tensor | tuple[Tensor, ...], labels: Tensor | None = None, **arrays: Any
@@ -63,6 +67,7 @@ class RankingLoss(nn.Module):
             include_query=self.include_query,
             reduction=self.reduction,
             block_size=self.block_size,
+            compile=self.compiled,
             **arrays,
         )
 
@@ -71,4 +76,5 @@ class RankingLoss(nn.Module):
             f"{self.objective!r}, normalize={self.normalize}, include_query={self.include_query}, "
             f"reduction={self.reduction!r}"
         )
-        return text if self.block_size is None else f"{text}, block_size={self.block_size}"
+        text += "" if self.block_size is None else f", block_size={self.block_size}"
+        return text + ", compile=True" if self.compiled else text

@@ -7,6 +7,7 @@ With the reduction "none" the incoming gradient weighs each query, so backward r
 from __future__ import annotations
 
 from ast import literal_eval
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
-from rankloss._passes import Result, embedding_pass, score_pass
+from rankloss._passes import Evaluate, Result, embedding_pass, score_pass
 from rankloss.objectives import Blockwise, Objective
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._framework import TorchFramework
@@ -29,6 +30,7 @@ class Plan:
     normalize: bool = True
     include_query: bool = False
     block_size: int | None = None
+    compile: bool = False
 
 
 _PLANS: dict[str, Plan] = {}
@@ -62,6 +64,19 @@ def _registered(kind: Any, options: Any, blocks: int | None, *settings: Any) -> 
 
 def _key_of_sum(key: str) -> str:
     return repr(replace(_PLANS[key], reduction="sum"))
+
+
+def _evaluated(plan: Plan, run: Callable[[Evaluate], Result]) -> Result:
+    """What a pass gives by the formulas of a plan's objective, compiled or not."""
+    objective, _ = split_objective(plan.objective)
+    if plan.compile:
+        from rankloss.torch._compiled import CompiledEvaluation  # with it comes the compiler, a second of imports
+
+        compiled = CompiledEvaluation(objective)
+        result = run(compiled)
+        if compiled.holds():
+            return result
+    return run(objective.loss_and_gradient)
 
 
 def _outputs(result: Result, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,6 +118,7 @@ def embedding_operator(
     """Loss and gradients by embeddings and gallery, empty where not wanted."""
     known = _PLANS[plan]
     objective, num_blocks = split_objective(known.objective)
+    framework, wanted = TorchFramework(), (for_embeddings, for_gallery)
     batch = EmbeddingBatch(
         embeddings,
         labels,
@@ -115,9 +131,10 @@ def embedding_operator(
         known.reduction,
         known.block_size,
     )
-    wanted = (for_embeddings, for_gallery)
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
-        result = embedding_pass(TorchFramework(), objective.loss_and_gradient, batch, num_blocks, wanted)
+        result = _evaluated(
+            known, lambda evaluate: embedding_pass(framework, evaluate, batch, num_blocks, wanted)
+        )
         return _outputs(result, embeddings)
 
 
@@ -168,10 +185,11 @@ def score_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradient by the scores, empty where not wanted, and nothing."""
     known = _PLANS[plan]
-    objective, _ = split_objective(known.objective)
+    framework = TorchFramework()
     batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
-        return _outputs(score_pass(TorchFramework(), objective.loss_and_gradient, batch, for_scores), scores)
+        result = _evaluated(known, lambda evaluate: score_pass(framework, evaluate, batch, for_scores))
+        return _outputs(result, scores)
 
 
 @score_operator.register_fake
