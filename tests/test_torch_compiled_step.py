@@ -21,7 +21,7 @@ EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 @pytest.fixture(autouse=True)
 def fresh_programs() -> Iterator[None]:
     """No program and no warning of another test."""
-    _compiled._programs_of.cache_clear()
+    _compiled._PROGRAMS.clear()
     _compiled._warn.cache_clear()
     torch.compiler.reset()
     yield
@@ -44,8 +44,12 @@ def labels(seed: int, count: int, classes: int = 6) -> Tensor:
     return torch.randint(0, classes, (count,), generator=torch.Generator().manual_seed(seed))
 
 
+def of_targets(targets: Tensor, objective: Any, x: Tensor, **options: Any) -> Tensor:
+    return rl.embedding_loss(objective, x, targets, **options)
+
+
 def of_labels(objective: Any, x: Tensor, **options: Any) -> Tensor:
-    return rl.embedding_loss(objective, x, labels(1, len(x)), **options)
+    return of_targets(labels(1, len(x)), objective, x, **options)
 
 
 def of_views(objective: Any, x: Tensor, **options: Any) -> Tensor:
@@ -75,7 +79,9 @@ def of_scores(objective: Any, x: Tensor, **options: Any) -> Tensor:
 LAYOUTS = (of_labels, of_views, of_blocks, of_gallery, of_mask, of_scores)
 
 
-def both(call: Callable[..., Tensor], objective: Any, x: Tensor, **options: Any) -> list[tuple[Tensor, Tensor]]:
+def both(
+    call: Callable[..., Tensor], objective: Any, x: Tensor, **options: Any
+) -> list[tuple[Tensor, Tensor]]:
     """Value and gradient, not compiled and compiled."""
     found = []
     for compiled in (False, True):
@@ -94,8 +100,10 @@ def assert_same(pair: list[tuple[Tensor, Tensor]]) -> None:
 
 
 CASES = [(rl.SmoothAP(temperature=0.1), layout, torch.float32) for layout in LAYOUTS]
-CASES += [(objective, layout, torch.float32) for objective in OBJECTIVES[1:] for layout in (of_labels, of_scores)]
-CASES += [(objective, of_labels, torch.float64) for objective in OBJECTIVES]
+CASES += [
+    (objective, layout, torch.float32) for objective in OBJECTIVES[1:] for layout in (of_labels, of_scores)
+]
+CASES += [(objective, of_labels, torch.float64) for objective in OBJECTIVES[:2]]
 
 
 @pytest.mark.parametrize(("objective", "layout", "dtype"), CASES)
@@ -125,18 +133,18 @@ def test_three_programs_for_batches_of_any_size(traced: Any, objective: Any) -> 
 @EACH_OBJECTIVE
 def test_few_programs_for_labels_of_any_kind(traced: Any, objective: Any) -> None:
     """Smooth-AP has one for each power of two of positives, the others one for all."""
-    for seed in range(5):
-        count = 30 + 14 * seed
-        both(lambda o, x, **k: rl.embedding_loss(o, x, labels(seed, len(x)), **k), objective, rows(seed, count, 5))
+    for seed in range(3):
+        count = 30 + 25 * seed
+        both(partial(of_targets, labels(seed, count)), objective, rows(seed, count, 5))
     assert traced.frame_count <= (3 if isinstance(objective, rl.SmoothAP) else 1)
 
 
 def test_each_objective_has_programs_of_its_own(traced: Any) -> None:
     """More than the compiler makes for one function before it gives up."""
     for repeat in range(2):
-        for number in range(1, 13):
+        for number in range(1, 11):
             assert_same(both(of_views, rl.SupCon(temperature=number / 10), rows(0, 12, 5)))
-        assert traced.frame_count == 12, repeat
+        assert traced.frame_count == 10, repeat
 
 
 def test_a_spread_beyond_the_compiled_form(traced: Any) -> None:
@@ -156,9 +164,9 @@ def test_a_pass_is_run_again_where_a_device_is_not_waited_for(
 
 def test_many_positives_are_left_to_the_other_form(traced: Any) -> None:
     same = torch.zeros(80, dtype=torch.int64)
-    assert_same(both(lambda o, x, **k: rl.embedding_loss(o, x, same, **k), rl.SmoothAP(), rows(0, 80, 5)))
+    assert_same(both(partial(of_targets, same), rl.SmoothAP(), rows(0, 80, 5)))
     assert traced.frame_count == 0
-    assert_same(both(lambda o, x, **k: rl.embedding_loss(o, x, same, **k), rl.FastAP(), rows(0, 80, 5)))
+    assert_same(both(partial(of_targets, same), rl.FastAP(), rows(0, 80, 5)))
     assert traced.frame_count == 1
 
 
@@ -218,7 +226,9 @@ def test_the_module_says_that_it_compiles() -> None:
     assert "compile" not in repr(rl.RankingLoss(rl.SupCon()))
 
 
-@pytest.mark.parametrize("call", [of_labels, of_scores, lambda o, x, **k: rl.RankingLoss(o, compile=k["compile"])])
+@pytest.mark.parametrize(
+    "call", [of_labels, of_scores, lambda o, x, **k: rl.RankingLoss(o, compile=k["compile"])]
+)
 def test_another_value_is_refused(call: Any) -> None:
     with pytest.raises(TypeError, match="compile must be True or False, found 'yes'"):
         call(rl.SmoothAP(), rows(0, 18, 5), compile="yes", block_size=None)

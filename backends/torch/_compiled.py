@@ -94,7 +94,8 @@ class _Programs:
         without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
         program = _program(self._objective, without_arrays, tuple(arrays), turns)
         try:
-            with shape_config.patch(use_duck_shape=False):  # lengths that are equal now may differ later
+            # Lengths that are equal now may differ later.
+            with shape_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
                 outputs = program(*inputs)
         except TorchDynamoException as error:
             self._broken = True
@@ -104,9 +105,15 @@ class _Programs:
         return outputs
 
 
-@cache
+_PROGRAMS: dict[str, _Programs] = {}
+
+
 def _programs_of(objective: RankingObjective) -> _Programs:
-    return _Programs(objective)
+    """Those made before for an objective of this repr, by which objectives are told apart."""
+    name = repr(objective)
+    if name not in _PROGRAMS:
+        _PROGRAMS[name] = _Programs(objective)
+    return _PROGRAMS[name]
 
 
 @cache
@@ -121,7 +128,7 @@ def _warn(reason: str) -> None:
 def _program(objective: RankingObjective, form: Any, names: tuple[str, ...], turns: int) -> Program:
     """The compiled value and gradient of blocks with a relevance of this form, which lacks its arrays."""
 
-    @torch.compiler.allow_in_graph
+    @torch.compiler.allow_in_graph  # type: ignore[untyped-decorator]
     def traced(
         scores: Tensor, scale: Tensor | None, start: int, width: int, *arrays: Tensor
     ) -> tuple[Tensor, ...]:

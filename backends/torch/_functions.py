@@ -38,11 +38,11 @@ def embedding_loss(
     has the embeddings' dtype. With `torch.no_grad()`, or where nothing requires grad, no gradient is
     computed. There is no second derivative: asking for one is a RuntimeError.
 
-    With `compile=True` the formulas of a block of queries are compiled by `torch.compile` at the first call, which takes
-    some ten seconds (less where its cache on disk knows them), and used for every block of this and later calls,
-    whatever their lengths. Value and gradient are the same up to rounding. Where no compiler works (on the CPU it needs
-    g++ or another), there is a UserWarning, once, and nothing is compiled. Smooth-AP stays as it is with more than 64
-    positives a query, and where those of a query lie over 1.24 apart at its default temperature of 0.01.
+    With `compile=True` the formulas of a block of queries are compiled by `torch.compile` at the first call, which
+    takes some ten seconds, and are used for every block of this and later calls, whatever their lengths. Value and
+    gradient are the same up to rounding. Where no compiler works (on the CPU it needs g++ or another), there is one
+    UserWarning, and nothing is compiled. Smooth-AP is computed as without it where a query has over 64 positives, or
+    positives that lie over 124 temperatures apart.
 
     Example:
         >>> import torch

@@ -70,7 +70,9 @@ def _evaluated(plan: Plan, run: Callable[[Evaluate], Result]) -> Result:
     """What a pass gives by the formulas of a plan's objective, compiled or not."""
     objective, _ = split_objective(plan.objective)
     if plan.compile:
-        from rankloss.torch._compiled import CompiledEvaluation  # with it comes the compiler, a second of imports
+        from rankloss.torch._compiled import (
+            CompiledEvaluation,  # with it comes the compiler, a second of imports
+        )
 
         compiled = CompiledEvaluation(objective)
         result = run(compiled)
@@ -117,7 +119,7 @@ def embedding_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradients by embeddings and gallery, empty where not wanted."""
     known = _PLANS[plan]
-    objective, num_blocks = split_objective(known.objective)
+    _, num_blocks = split_objective(known.objective)
     framework, wanted = TorchFramework(), (for_embeddings, for_gallery)
     batch = EmbeddingBatch(
         embeddings,
