@@ -211,7 +211,7 @@ def test_one_warning_where_no_compiler_is(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
-    with pytest.warns(UserWarning, match=r"compile=True.*no C\+\+ compiler") as caught:
+    with pytest.warns(UserWarning, match=r"without compile=True: .*no C\+\+ compiler") as caught:
         for objective in OBJECTIVES:
             for _ in range(2):
                 assert_same(both(of_views, objective, rows(0, 18, 5)))
@@ -219,6 +219,13 @@ def test_one_warning_where_no_compiler_is(monkeypatch: pytest.MonkeyPatch) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         of_labels(rl.SmoothAP(), rows(0, 18, 5), compile=True)
+
+
+def test_a_compiler_that_gives_up_later(traced: Any) -> None:
+    """With one more variant of a program than it is allowed to make."""
+    with torch._dynamo.config.patch(recompile_limit=1), pytest.warns(UserWarning, match="compiler failed"):
+        for views in (rows(0, 18, 5), rows(0, 3, 5)):  # of one image, the window is the whole gallery
+            assert_same(both(of_views, rl.SupCon(), views, block_size=6))
 
 
 def test_the_module_says_that_it_compiles() -> None:

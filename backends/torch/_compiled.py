@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo import exc
 from torch.fx.experimental import _config as shape_config
 
 from rankloss._framework import Framework, Window
@@ -25,6 +25,9 @@ from rankloss.torch._traced import TracedFramework
 
 MOST_TURNS = 64
 """Up to how many positives of a query are written out in a program."""
+
+REFUSALS = (exc.TorchDynamoException, getattr(exc, "FailOnRecompileLimitHit", exc.TorchDynamoException))
+"""What the compiler raises where it can't compile or (by a newer name) has made too many programs of one function."""
 
 Program = Callable[..., "tuple[Tensor, Tensor | None, Tensor | None]"]
 
@@ -39,13 +42,14 @@ class CompiledEvaluation:
     def __init__(self, objective: RankingObjective) -> None:
         self._objective = objective
         self._programs = _programs_of(objective)
+        self._failed = False
         self._unknown: list[Tensor] = []
 
     def __call__(
         self, framework: Framework, scores: Tensor, relevance: Relevance, scale: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """What `objective.loss_and_gradient` gives, up to rounding."""
-        outputs = self._programs.run(scores, relevance, scale)
+        outputs = None if self._failed else self._programs.run(scores, relevance, scale)
         if outputs is not None:
             losses, d_scores, holds = outputs
             known = None if holds is None else framework.known(holds)
@@ -53,6 +57,7 @@ class CompiledEvaluation:
                 self._unknown.append(holds)
             if known is None or bool(known):
                 return losses, d_scores
+            self._failed = True  # as the pass' other blocks are likely to do
         return self._objective.loss_and_gradient(framework, scores, relevance, scale)
 
     def holds(self) -> bool:
@@ -89,15 +94,15 @@ class _Programs:
             window.width,
             *map(_moved, arrays.values()),
         )
-        if key in self._programs:
-            return self._programs[key](*inputs)
-        without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
-        program = _program(self._objective, without_arrays, tuple(arrays), turns)
         try:
+            if key in self._programs:
+                return self._programs[key](*inputs)
+            without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
+            program = _program(self._objective, without_arrays, tuple(arrays), turns)
             # Lengths that are equal now may differ later.
             with shape_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
                 outputs = program(*inputs)
-        except TorchDynamoException as error:
+        except REFUSALS as error:
             self._broken = True
             _warn(" ".join(str(error).split("\n")[:2]))
             return None
@@ -119,7 +124,7 @@ def _programs_of(objective: RankingObjective) -> _Programs:
 @cache
 def _warn(reason: str) -> None:
     warnings.warn(
-        f"compile=True found no compiler that works, so that losses are computed without: {reason}",
+        f"the compiler failed, so that losses are computed as without compile=True: {reason}",
         UserWarning,
         stacklevel=2,
     )
