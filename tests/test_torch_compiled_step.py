@@ -162,6 +162,16 @@ def test_a_pass_is_run_again_where_a_device_is_not_waited_for(
         assert_same(both(of_labels, rl.SmoothAP(temperature), rows(0, 18, 5), block_size=7))
 
 
+@pytest.mark.filterwarnings("ignore:no query of the batch has a positive")
+def test_no_positives_and_no_rows(traced: Any) -> None:
+    for call in (
+        lambda o, x, **k: rl.embedding_loss(o, x[:, None], **k),
+        partial(of_targets, torch.arange(6)),
+    ):
+        assert_same(both(call, rl.SmoothAP(), rows(0, 6, 5)))
+    assert of_targets(torch.arange(0), rl.SmoothAP(), rows(0, 0, 5), compile=True) == 0
+
+
 def test_many_positives_are_left_to_the_other_form(traced: Any) -> None:
     same = torch.zeros(80, dtype=torch.int64)
     assert_same(both(partial(of_targets, same), rl.SmoothAP(), rows(0, 80, 5)))

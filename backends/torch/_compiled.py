@@ -171,9 +171,9 @@ def _counts_positives(objective: RankingObjective) -> bool:
 
 def _turns(relevance: Relevance) -> int:
     """How many positives a program handles: rounded up, where blocks differ in it, so that few programs do."""
-    count = int(relevance.turns)
+    count = max(1, int(relevance.turns))
     known = isinstance(relevance, SliceRelevance) and relevance.views is not None
-    return count if known else 1 << max(0, count - 1).bit_length()
+    return count if known else 1 << (count - 1).bit_length()
 
 
 def _moved(array: Tensor) -> Tensor:

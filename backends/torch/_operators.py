@@ -18,6 +18,7 @@ from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
 from rankloss._passes import Evaluate, Result, embedding_pass, score_pass
 from rankloss.objectives import Blockwise, Objective
 from rankloss.objectives.blockwise import split_objective
+from rankloss.torch._compiled import CompiledEvaluation
 from rankloss.torch._framework import TorchFramework
 
 
@@ -70,10 +71,6 @@ def _evaluated(plan: Plan, run: Callable[[Evaluate], Result]) -> Result:
     """What a pass gives by the formulas of a plan's objective, compiled or not."""
     objective, _ = split_objective(plan.objective)
     if plan.compile:
-        from rankloss.torch._compiled import (
-            CompiledEvaluation,  # with it comes the compiler, a second of imports
-        )
-
         compiled = CompiledEvaluation(objective)
         result = run(compiled)
         if compiled.holds():
