@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pretraining.idx import read_idx_pair
-from pretraining.scenes import SIDE, Composition, composed
+from pretraining.scenes import PARTS, SIDE, Composition, composed
 
 
 class DataError(RuntimeError):
@@ -88,15 +88,19 @@ class EvaluationSplits:
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """Pictures to pretrain on, without labels, and the splits to evaluate with (None without test data).
+    """Pictures to pretrain on, and the splits to evaluate with (None without test data).
 
     `image_size` is the side in pixels of what the encoder sees. The stored pictures may be larger.
+    `labels` are those of `images` where they are known; only the method `supervised` sees them.
+    `validation` holds pictures of their own in place of the test pictures, to choose settings by (None without).
     """
 
     name: str
     images: Images
     splits: EvaluationSplits | None
     image_size: int
+    labels: NDArray[Any] | None = None
+    validation: EvaluationSplits | None = None
 
     @property
     def channels(self) -> int:
@@ -143,7 +147,7 @@ FashionMnist = tuple[tuple[NDArray[np.uint8], NDArray[np.int64]], tuple[NDArray[
 def _fashion_mnist(root: Path | None, image_size: int | None, download: bool) -> PretrainingData:
     (images, labels), (test_images, test_labels) = _read_fashion_mnist(root or Path("data"), download)
     splits = EvaluationSplits(images, labels, test_images, test_labels, FASHION_MNIST_CLASSES)
-    return PretrainingData("fashion-mnist", images, splits, image_size or images.shape[1])
+    return PretrainingData("fashion-mnist", images, splits, image_size or images.shape[1], labels)
 
 
 def _scenes(root: Path | None, image_size: int | None, download: bool) -> PretrainingData:
@@ -163,14 +167,18 @@ def _composed(
         parts = composed(composition, root, lambda: _read_fashion_mnist(root, download))
     except OSError as error:
         raise DataError(f"{name} can't be kept in {root} ({error}): give another --data-root") from error
-    train, test, several = parts["train"], parts["test"], composition.items[1] > 1
-    train_labels, test_labels = (
-        part.labels if several else part.labels.argmax(axis=1).astype(np.int64) for part in (train, test)
+    several, images = composition.items[1] > 1, parts["train"].images
+    labels = {
+        part: parts[part].labels if several else parts[part].labels.argmax(axis=1).astype(np.int64)
+        for part in PARTS
+    }
+    validation, test = (
+        EvaluationSplits(
+            images, labels["train"], parts[part].images, labels[part], FASHION_MNIST_CLASSES, several
+        )
+        for part in ("validation", "test")
     )
-    splits = EvaluationSplits(
-        train.images, train_labels, test.images, test_labels, FASHION_MNIST_CLASSES, multi_label=several
-    )
-    return PretrainingData(name, train.images, splits, image_size or SIDE)
+    return PretrainingData(name, images, test, image_size or SIDE, labels["train"], validation)
 
 
 def _read_fashion_mnist(root: Path, download: bool) -> FashionMnist:
@@ -230,7 +238,8 @@ def _coco(root: Path | None, image_size: int | None, download: bool) -> Pretrain
         class_names,
         multi_label=True,
     )
-    return PretrainingData("coco", DecodedImages(train, round(size * SOURCE_OVER_VIEW)), splits, size)
+    images = DecodedImages(train, round(size * SOURCE_OVER_VIEW))
+    return PretrainingData("coco", images, splits, size, train_labels)
 
 
 def _coco_split(root: Path, split: str) -> tuple[Any, NDArray[np.bool_], tuple[str, ...]]:
@@ -268,7 +277,7 @@ def _folder(root: Path | None, image_size: int | None, download: bool) -> Pretra
     images = DecodedImages(train, round(size * SOURCE_OVER_VIEW))
     test_folder = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if test_folder is None:
-        return PretrainingData("folder", images, None, size)
+        return PretrainingData("folder", images, None, size, np.asarray(train.targets, np.int64))
     test = _image_folder(test_folder)
     if test.classes != train.classes:
         raise DataError(
@@ -278,7 +287,7 @@ def _folder(root: Path | None, image_size: int | None, download: bool) -> Pretra
     splits = EvaluationSplits(
         DecodedImages(train, size), train_labels, DecodedImages(test, size), test_labels, tuple(train.classes)
     )
-    return PretrainingData("folder", images, splits, size)
+    return PretrainingData("folder", images, splits, size, train_labels)
 
 
 def _image_folder(folder: Path) -> Any:

@@ -20,7 +20,7 @@ METHODS = ("s2r2", "simclr", "swav")
 OBJECTIVES = ("smooth_ap", "fast_ap", "sup_con")
 ENCODERS = ("small", "resnet18", "resnet50")
 OPTIMIZERS = ("sgd", "lars", "adamw")
-DEFAULT_VIEWS = {"s2r2": 8, "simclr": 2, "swav": 8}
+DEFAULT_VIEWS = {"s2r2": 8, "simclr": 2, "swav": 8, "supervised": 2}
 DEFAULT_TEMPERATURES = {"smooth_ap": 0.05, "fast_ap": None, "sup_con": 0.1, "simclr": 0.2, "swav": 0.1}
 POSITIVE = (
     "batch_images", "blocks", "checkpoint_every", "evaluation_images", "head_dim", "head_hidden",
@@ -88,7 +88,8 @@ class Options:
     # Views
     views: int | None = option(
         None,
-        "views of a picture, 2 to 64 (default: 8, simclr 2); swav's are two full crops, the others small",
+        "views of a picture, 2 to 64 (default: 8, simclr and supervised 2); swav's are two full crops, the others "
+        "small",
     )
     views_per_step: int = option(512, "views in a batch (pictures times views), so that methods compare")
     batch_images: int | None = option(None, "pictures in a batch, in place of --views-per-step")
@@ -170,10 +171,10 @@ class Options:
 
     @property
     def loss_temperature(self) -> float | None:
-        """The temperature of the loss, with its default; None for fast_ap, which has none."""
+        """The temperature of the loss, with its default; None for fast_ap and supervised, which have none."""
         if self.temperature is not None:
             return self.temperature
-        return DEFAULT_TEMPERATURES[self.objective if self.method == "s2r2" else self.method]
+        return DEFAULT_TEMPERATURES.get(self.objective if self.method == "s2r2" else self.method)
 
     @property
     def peak_learning_rate(self) -> float:

@@ -147,7 +147,7 @@ def table(results: Results) -> str:
         ]
         for row in results.encoders
     ]
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def summary(results: Results, folder: Path) -> str:
@@ -205,7 +205,8 @@ def _uncertainty(results: Results) -> str:
     )
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table that also reads well in a terminal; all columns but the first lean to the right."""
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:

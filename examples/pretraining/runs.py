@@ -17,7 +17,7 @@ from pretraining.progress import CURVES, read_curves
 from pretraining.sampling import batches
 
 OPTIONS = "options.json"
-TITLES = {"s2r2": "S2R2", "simclr": "SimCLR", "swav": "SwAV"}
+TITLES = {"s2r2": "S2R2", "simclr": "SimCLR", "swav": "SwAV", "supervised": "supervised"}
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -62,6 +62,11 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.options.folder
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """Those of the pictures, where they are known."""
+        return None if self.data.labels is None else self.data.labels[: len(self.images)]
 
     def batches(self, first_step: int) -> Iterator[NDArray[np.int64]]:
         """The pictures' numbers in each batch from `first_step` to the last."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pretraining.crops import SMALL_IMAGE
+from pretraining.files import write_whole
 from pretraining.runs import Encode
 from torch_s2r2.options import TorchOptions
 from torch_s2r2.views import whole_pictures
@@ -85,6 +86,16 @@ def initialise_seeded(options: TorchOptions, image_size: int, channels: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         return build_encoder(options.encoder, image_size, channels)
+
+
+def snapshot_file(step: int) -> str:
+    """The name of the encoder that a run keeps of one of its steps."""
+    return f"encoder-{step}.pt"
+
+
+def write_encoder(path: Path, encoder: nn.Module) -> None:
+    """Export an encoder."""
+    write_whole(path, lambda file: torch.save(encoder.state_dict(), file))
 
 
 def encode_with(encoder: nn.Module, name: str, image_size: int, device: torch.device) -> Encode:

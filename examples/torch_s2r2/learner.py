@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import rankloss.torch as rl
@@ -30,14 +31,22 @@ class Learner:
     """A model in training.
 
     The encoder's first weights depend on the seed alone, so that runs of all methods start from the same one.
+    `labels` are those of all pictures, for the method that learns them.
     """
 
-    def __init__(self, options: TorchOptions, image_size: int, channels: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: TorchOptions,
+        image_size: int,
+        channels: int,
+        device: torch.device,
+        labels: NDArray[Any] | None = None,
+    ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.device = options, device
         self.encoder = build_encoder(options.encoder, image_size, channels)
         self.head = projection_head(feature_size(options.encoder), options.head_hidden, options.head_dim)
-        self.method: Any = build_method(options)
+        self.method: Any = build_method(options, labels)
         for module in self._modules().values():
             module.to(device).train()
         self.memory_format = torch.channels_last if options.channels_last else torch.contiguous_format

@@ -1,18 +1,22 @@
 """The pretraining methods: what the loss of a batch of views is.
 
 A method is a module that is called with the embeddings of every kind of crop, `[pictures, views, d]` each,
-and the step. S2R2 and SimCLR rank the views by rankloss; SwAV is lightly's.
+and the step. S2R2 and SimCLR rank the views by rankloss; SwAV is lightly's; the supervised one is for comparison.
 """
 
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 import rankloss.torch as rl
 from pretraining.objectives import objective
 from pretraining.options import Options
+from pretraining.runs import RunError
+from pretraining.sampling import batches
 
 
 class Method(Protocol):
@@ -25,10 +29,20 @@ class Method(Protocol):
         """The loss of the batch."""
 
 
-def build_method(options: Options) -> Method:
-    """The method that the options ask for."""
+def build_method(options: Options, labels: NDArray[Any] | None = None) -> Method:
+    """The method that the options ask for; `labels` are those of the pictures, for the supervised one.
+
+    Raises:
+        RunError: the method needs labels and there are none.
+    """
     if options.method == "swav":
         return SwAV(options)
+    if options.method == "supervised":
+        if labels is None:
+            raise RunError(
+                f"--method supervised needs labelled pictures to train on, --data {options.data} has none"
+            )
+        return Supervised(options, labels)
     return Ranking(objective(options), include_query=options.method == "s2r2" and options.include_query)
 
 
@@ -101,3 +115,29 @@ class SwAV(nn.Module):
             return None
         with torch.no_grad():
             return [self.prototypes(features, step) for features in earlier]
+
+
+class Supervised(nn.Module):
+    """Cross-entropy with the labels, by a linear layer on each view's embedding: what a budget gives with them.
+
+    Args:
+        labels: of all pictures; class numbers `[pictures]`, or booleans `[pictures, classes]`.
+    """
+
+    def __init__(self, options: Options, labels: NDArray[Any]) -> None:
+        super().__init__()
+        self.options, self.labels = options, labels
+        classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+        self.classifier = nn.Linear(options.head_dim, classes)
+
+    def before_step(self, step: int) -> None:
+        """Nothing to do."""
+
+    def forward(self, embeddings: list[Tensor], step: int) -> Tensor:
+        logits = self.classifier(torch.cat(embeddings, dim=1)).float()
+        numbers = next(batches(len(self.labels), self.options.image_count, self.options.seed, step, step))
+        of_pictures = torch.from_numpy(np.asarray(self.labels[numbers])).to(logits.device)
+        of_views = of_pictures.repeat_interleave(logits.shape[1], dim=0)
+        if of_views.ndim == 2:
+            return functional.binary_cross_entropy_with_logits(logits.flatten(0, 1), of_views.float())
+        return functional.cross_entropy(logits.flatten(0, 1), of_views)

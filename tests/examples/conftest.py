@@ -102,7 +102,7 @@ def small_data() -> PretrainingData:
     """64 grey pictures of 16 pixels."""
     images, labels = pictures(64, 16, 1), np.arange(64) % 4
     splits = EvaluationSplits(images, labels, images[:20], labels[:20], ("a", "b", "c", "d"))
-    return PretrainingData("small", images, splits, 16)
+    return PretrainingData("small", images, splits, 16, labels)
 
 
 @pytest.fixture(params=harnesses(), ids=lambda harness: harness.name)

@@ -36,6 +36,7 @@ class TorchHarness:
         "simclr-lars": {"method": "simclr", "optimizer": "lars"},
         "swav-channels-last": {"method": "swav", "channels_last": True},
         "float16": {"amp": "float16"},
+        "supervised": {"method": "supervised"},
     }
     environment: dict[str, str] = {}  # noqa: RUF012
     kills = {  # noqa: RUF012

@@ -1,13 +1,16 @@
 """The methods' losses, the optimisers, and what lightly's SwAV needs done to it."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 import rankloss.torch as rl
 from pretraining.objectives import objective
+from pretraining.runs import RunError
+from pretraining.sampling import batches
 from torch_s2r2.encoders import build_encoder, encoder_input, feature_size
-from torch_s2r2.methods import Ranking, SwAV, build_method
+from torch_s2r2.methods import Ranking, Supervised, SwAV, build_method
 from torch_s2r2.optimizers import build_optimizer, set_learning_rate
 from torch_s2r2.options import TorchOptions
 
@@ -164,3 +167,29 @@ def test_encoders(name: str, size: int, channels: int, stem: int | None) -> None
     if stem is not None:
         assert encoder.conv1.kernel_size == (stem, stem)
         assert isinstance(encoder.maxpool, torch.nn.Identity) == (stem == 3)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_supervised_is_cross_entropy_with_the_labels_of_the_step(multi_label: bool) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 40)
+    labels = np.eye(3, dtype=bool)[labels] if multi_label else labels
+    options = TorchOptions(method="supervised", head_dim=8, batch_images=6, views=4, seed=5)
+    method = build_method(options, labels)
+    assert isinstance(method, Supervised)
+    views, step = embeddings(), 9  # in the second epoch: an epoch has six batches
+    numbers = list(batches(40, 6, 5, 1, step))[-1]
+    wanted = []
+    for picture, number in enumerate(numbers):
+        for view in range(4):
+            logits = method.classifier(views[picture, view])
+            if multi_label:
+                target = torch.tensor(labels[number], dtype=torch.float32)
+                wanted.append(functional.binary_cross_entropy_with_logits(logits, target))
+            else:
+                wanted.append(-torch.log_softmax(logits, 0)[labels[number]])
+    torch.testing.assert_close(method([views[:, :1], views[:, 1:]], step), torch.stack(wanted).mean())
+
+
+def test_supervised_needs_labels() -> None:
+    with pytest.raises(RunError, match="--data stl10 has none"):
+        build_method(TorchOptions(method="supervised", data="stl10"))
