@@ -1,13 +1,13 @@
 """A study of pretraining methods: tune every arm alike, run fresh seeds, judge once on test pictures, report.
 
-A study is a TOML file in examples/studies. Its results, a JSON line a run, lie beside it; what is there is not run
-again, so that the same command goes on after any interruption. Two options make it the paper's: the study's name and
-the device.
+A study is a TOML file in examples/studies. Its results are JSON lines, one a run; what is there is not run again, so
+that the same command goes on after any interruption. Two options make it the paper's: the study's name and the device.
 
 Examples:
     python examples/study.py small                          # objects and scenes, on two cores
     python examples/study.py stl10 --data-root data --device cuda --workers 0
-    python examples/study.py small --report                 # tables and pictures of what is there
+    python examples/study.py small --report                 # tables and pictures of the runs so far
+    python examples/study.py small --report --results docs/reproduction/small.jsonl    # of ours
 """
 
 import argparse
@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         path = given.study if given.study.suffix == ".toml" else STUDIES / f"{given.study}.toml"
         study = read_study(path)
-        ledger = Ledger(given.results or path.with_suffix(".jsonl"))
         folder = given.folder or Path("runs") / "studies" / study.name
+        ledger = Ledger(given.results or folder / "results.jsonl")
         place = Place(folder, given.data_root, given.download, given.device, given.threads)
         if not given.report:
             prepare(given.threads)
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "study", type=Path, help="a name in examples/studies (small, quick, stl10, coco), or a TOML file"
     )
     parser.add_argument("--report", action="store_true", help="run nothing, report what is there")
-    parser.add_argument("--results", type=Path, help="the JSON lines (default: beside the study's file)")
+    parser.add_argument("--results", type=Path, help="the JSON lines (default: results.jsonl in the folder)")
     parser.add_argument("--folder", type=Path, help="for runs and the report (default: runs/studies/STUDY)")
     parser.add_argument("--data-root", type=Path, help="the folder that holds the data sets")
     parser.add_argument("--download", action="store_true", help="download a data set that is missing")

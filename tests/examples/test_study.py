@@ -199,7 +199,7 @@ def test_killed_it_loses_no_finished_cell(tmp_path, fashion_mnist) -> None:
             for n, m in (("a", "s2r2"), ("b", "simclr"))
         )
     )
-    lines = tmp_path / "tiny.jsonl"
+    lines = tmp_path / "runs" / "results.jsonl"
     command = [
         sys.executable, str(EXAMPLES / "study.py"), str(tmp_path / "tiny.toml"), "--data-root", str(fashion_mnist),
         "--folder", str(tmp_path / "runs"), "--device", "cpu", "--workers", "2",
