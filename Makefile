@@ -14,11 +14,13 @@ EXTRAS := examples,test,lint,bench
 INSTALLED := $(VENV)/.installed
 LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
 
-.PHONY: help setup data demo demo-jax demo-keras test test-all bench bench-all bench-check lint format clean
+.PHONY: help setup data demo demo-jax demo-keras study study-quick test test-all bench bench-all bench-check lint format clean
 
 help:
 	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (3 minutes)"
 	@echo "make demo-jax  the same with the JAX trainer; make demo-keras with the Keras trainer"
+	@echo "make study     tune and compare eleven methods over many seeds, on objects and on scenes (3 hours);"
+	@echo "               make study-quick is the same with few short runs (10 minutes)"
 	@echo "make test      run every test but the long ones"
 	@echo "make test-all  run the long ones too"
 	@echo "make bench     compare speed and memory with other libraries (10 minutes), then"
@@ -52,6 +54,12 @@ demo: $(LINKED) data
 
 demo-jax demo-keras: demo-%: $(LINKED) data
 	@$(BIN)/python examples/demo.py --framework $*
+
+study: $(LINKED) data
+	@$(BIN)/python examples/study.py small
+
+study-quick: $(LINKED) data
+	@$(BIN)/python examples/study.py quick
 
 test: $(LINKED)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile -m "not long"

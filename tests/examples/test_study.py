@@ -344,3 +344,18 @@ def test_mistakes_end_with_a_sentence(tmp_path, capsys) -> None:
     (tmp_path / "bad.toml").write_text('data = ["scenes"]\nunknown = 1\n')
     assert command_line.main([str(tmp_path / "bad.toml")]) == 1
     assert "is no study" in capsys.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_the_quick_study_ends_with_its_report(tmp_path) -> None:
+    command = [sys.executable, str(EXAMPLES / "study.py"), "quick", "--folder", str(tmp_path)]
+    done = subprocess.run([*command, "--data-root", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    study = read_study(EXAMPLES / "studies" / "quick.toml")
+    assert len(Ledger(tmp_path / "results.jsonl").lines) == len(study.tuning_cells()) + len(
+        list(study.fresh_cells({}))
+    )
+    for name in ("margins.png", "curves.png", "neighbours.png"):
+        assert (tmp_path / name).stat().st_size > 5000
+    assert "scenes minus objects" in done.stdout
