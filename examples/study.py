@@ -1,7 +1,7 @@
 """A study of pretraining methods: tune every arm alike, run fresh seeds, judge once on test pictures, report.
 
 A study is a TOML file in examples/studies. Its results are JSON lines, one a run; what is there is not run again, so
-that the same command goes on after any interruption. Two options make it the paper's: the study's name and the device.
+the same command goes on after any interruption. Two options make it the paper's: the study's name and the device.
 
 Examples:
     python examples/study.py small                          # objects and scenes, on two cores

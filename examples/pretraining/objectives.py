@@ -5,9 +5,9 @@ from pretraining.options import Options
 from rankloss.objectives import Objective
 
 
-def objective(options: Options) -> Objective:
-    """The ranking objective of s2r2 and simclr."""
-    temperature = options.loss_temperature
+def objective(options: Options, temperature: float | None = None) -> Objective:
+    """The ranking objective of s2r2 and simclr, with the options' temperature or another."""
+    temperature = temperature or options.loss_temperature
     if options.method == "simclr":
         return rankloss.SupCon(temperature=temperature)
     plain = {

@@ -203,14 +203,10 @@ class Study:
         return TorchOptions(**(asdict(options) | longer))
 
     def mark(self, cell: Cell) -> str:
-        """Tells what decides a cell's numbers from anything else; a line of results carries it."""
-        plain = self.trainer_options(cell)
-        decisive = {
-            name: value
-            for name, value in json.loads(plain.to_json()).items()
-            if name == "trainer" or TorchOptions.__dataclass_fields__[name].metadata["decides"]
-        }
-        content = json.dumps([decisive, asdict(self.judging)], sort_keys=True)
+        """Tells what the study's file says of a cell from anything else; a line of results carries it."""
+        arm = self.arm(cell.arm)
+        said = [self.options, arm.options, arm.baseline, dict(cell.settings), cell.steps_factor]
+        content = json.dumps([*said, cell.data, cell.seed, asdict(self.judging)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

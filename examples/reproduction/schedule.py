@@ -1,17 +1,19 @@
 """Run the cells of a study that are not done yet, several at a time, and write each line as it comes."""
 
 import multiprocessing
+import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
 
+from pretraining.runs import InterruptedRun
 from reproduction.cells import Place, prepare, run_cell
 from reproduction.choosing import choose
 from reproduction.ledger import Ledger
@@ -44,16 +46,17 @@ def _run(
     open_cells = [cell for cell in cells if cell not in ledger]
     bar.initial += len(cells) - len(open_cells)  # so that the time left is that of new runs
     bar.update(len(cells) - len(open_cells))
-    for cell, line in _lines(study, open_cells, place, workers):
-        ledger.add(line)
-        _tidy(place, cell)
-        bar.set_description(cell.name, refresh=False)
-        bar.update()
+    with closing(_lines(study, open_cells, place, workers)) as lines:
+        for cell, line in lines:
+            ledger.add(line)
+            _tidy(place, cell)
+            bar.set_description(cell.name, refresh=False)
+            bar.update()
 
 
 def _lines(
     study: Study, cells: Sequence[Cell], place: Place, workers: int
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
+) -> Generator[tuple[Cell, dict[str, Any]]]:
     """The cells' lines, in the order in which they finish."""
     if workers == 0:
         for cell in cells:
@@ -65,16 +68,16 @@ def _lines(
         running: dict[Future[dict[str, Any]], Cell] = {}
         try:
             for cell in islice(waiting, workers):
-                running[pool.submit(run_cell, study, cell, place)] = cell
+                running[pool.submit(_run_or_end, study, cell, place)] = cell
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield running.pop(future), future.result()
                     for cell in islice(waiting, 1):
-                        running[pool.submit(run_cell, study, cell, place)] = cell
+                        running[pool.submit(_run_or_end, study, cell, place)] = cell
         except BrokenProcessPool as error:
             raise StudyError("a process of the study was killed; the same command goes on") from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, GeneratorExit):  # the latter where the caller was interrupted
             for process in multiprocessing.active_children():
                 process.terminate()  # the trainer writes a checkpoint, then ends
             raise
@@ -85,6 +88,17 @@ def _tidy(place: Place, cell: Cell) -> None:
     folder = place.run_folder(cell)
     if not (cell.stage == FRESH and cell.seed == 0):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_or_end(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
+    """Run a cell in a process of the pool; end the process when it is told to stop.
+
+    The pool waits for its processes to end, and the trainer, which writes its checkpoint first, takes the signal.
+    """
+    try:
+        return run_cell(study, cell, place)
+    except (InterruptedRun, KeyboardInterrupt):
+        os._exit(1)
 
 
 @contextmanager

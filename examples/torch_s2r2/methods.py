@@ -17,6 +17,7 @@ from pretraining.objectives import objective
 from pretraining.options import Options
 from pretraining.runs import RunError
 from pretraining.sampling import batches
+from torch_s2r2.options import TorchOptions
 
 
 class Method(Protocol):
@@ -29,7 +30,7 @@ class Method(Protocol):
         """The loss of the batch."""
 
 
-def build_method(options: Options, labels: NDArray[Any] | None = None) -> Method:
+def build_method(options: TorchOptions, labels: NDArray[Any] | None = None) -> Method:
     """The method that the options ask for; `labels` are those of the pictures, for the supervised one.
 
     Raises:
@@ -43,21 +44,24 @@ def build_method(options: Options, labels: NDArray[Any] | None = None) -> Method
                 f"--method supervised needs labelled pictures to train on, --data {options.data} has none"
             )
         return Supervised(options, labels)
-    return Ranking(objective(options), include_query=options.method == "s2r2" and options.include_query)
+    return Ranking(options)
 
 
 class Ranking(nn.Module):
     """Each view is a query, and the other views of its picture are what it should find among all others."""
 
-    def __init__(self, objective: Any, *, include_query: bool = False) -> None:
+    def __init__(self, options: TorchOptions) -> None:
         super().__init__()
-        self.loss = rl.RankingLoss(objective, include_query=include_query)
+        self.options = options
+        self.include_query = options.method == "s2r2" and options.include_query
 
     def before_step(self, step: int) -> None:
         """Nothing to do: a ranking loss has no parameters."""
 
     def forward(self, embeddings: list[Tensor], step: int) -> Tensor:
-        return cast(Tensor, self.loss(torch.cat([views.float() for views in embeddings], dim=1)))
+        views = torch.cat([kind.float() for kind in embeddings], dim=1)
+        now = objective(self.options, self.options.temperature_at(step))
+        return rl.embedding_loss(now, views, include_query=self.include_query)
 
 
 class SwAV(nn.Module):

@@ -1,5 +1,6 @@
 """The options that only the PyTorch trainer has."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,8 +20,29 @@ class TorchOptions(Options):
         "labels by cross-entropy, to compare with",
         choices=(*METHODS, "supervised"),
     )
+    final_temperature: float | None = option(
+        None, "s2r2, simclr: the temperature goes to this one along half a cosine (default: it stays)"
+    )
     snapshot_every: int = option(
         0, "keep the encoder of every so many steps as encoder-STEP.pt; 0 keeps the last only", decides=False
     )
     channels_last: bool = option(False, "keep pictures channels-last in memory")
     compile: bool = option(False, "torch.compile the encoder and its head")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(
+            "final_temperature", self.final_temperature is None or self.final_temperature > 0, "above 0"
+        )
+        if self.final_temperature is not None and (self.loss_temperature is None or self.method == "swav"):
+            raise ValueError(
+                "final_temperature needs a loss with a temperature: smooth_ap, sup_con or simclr"
+            )
+
+    def temperature_at(self, step: int) -> float | None:
+        """The temperature of a step, 1 to `steps`."""
+        first, last = self.loss_temperature, self.final_temperature
+        if first is None or last is None:
+            return first
+        done = (step - 1) / max(1, self.steps - 1)
+        return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))

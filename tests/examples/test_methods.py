@@ -193,3 +193,22 @@ def test_supervised_is_cross_entropy_with_the_labels_of_the_step(multi_label: bo
 def test_supervised_needs_labels() -> None:
     with pytest.raises(RunError, match="--data stl10 has none"):
         build_method(TorchOptions(method="supervised", data="stl10"))
+
+
+def test_the_temperature_follows_half_a_cosine() -> None:
+    options = TorchOptions(temperature=0.4, final_temperature=0.1, steps=5)
+    temperatures = [options.temperature_at(step) for step in range(1, 6)]
+    assert temperatures == pytest.approx(
+        [0.4, 0.1 + 0.3 * (2 + 2**0.5) / 4, 0.25, 0.1 + 0.3 * (2 - 2**0.5) / 4, 0.1]
+    )
+    views = embeddings()
+    found = build_method(options)([views], 3)
+    torch.testing.assert_close(found, rl.embedding_loss(rl.SmoothAP(temperature=0.25), views))
+    assert TorchOptions(temperature=0.4, steps=5).temperature_at(4) == 0.4
+    assert TorchOptions(objective="fast_ap").temperature_at(4) is None
+
+
+@pytest.mark.parametrize("changes", [{"objective": "fast_ap"}, {"method": "swav"}, {"method": "supervised"}])
+def test_a_final_temperature_needs_one_to_start_from(changes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="final_temperature needs a loss with a temperature"):
+        TorchOptions(final_temperature=0.1, **changes)  # type: ignore[arg-type]

@@ -204,13 +204,23 @@ def test_killed_it_loses_no_finished_cell(tmp_path, fashion_mnist) -> None:
         sys.executable, str(EXAMPLES / "study.py"), str(tmp_path / "tiny.toml"), "--data-root", str(fashion_mnist),
         "--folder", str(tmp_path / "runs"), "--device", "cpu", "--workers", "2",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    limit = time.monotonic() + 120
-    while not (lines.exists() and lines.read_bytes().count(b"\n") >= 2):
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.05)
+
+    def started(count: int) -> subprocess.Popen[bytes]:
+        """The study, once it has so many lines."""
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        limit = time.monotonic() + 120
+        while not (lines.exists() and lines.read_bytes().count(b"\n") >= count):
+            assert process.poll() is None and time.monotonic() < limit
+            time.sleep(0.05)
+        return process
+
+    process = started(2)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"The same command goes on" in said
+    process = started(4)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     kept = lines.read_bytes()
