@@ -7,13 +7,11 @@ from typing import Any
 
 import torch
 from batches import Run, Setting, embeddings, labels
-from machine import CORES
 from torch import Tensor
 
 import rankloss.torch as rl
 
 FLOOR_BLOCK = 128
-torch.set_num_threads(CORES)
 
 
 def floor(setting: Setting) -> Run:

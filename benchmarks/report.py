@@ -180,10 +180,14 @@ def limits() -> str:
     """How each peer is set up here, and how far it goes."""
     lines = ["| loss | equals our | not run beyond | because it | mind |", "| --- | --- | ---: | --- | --- |"]
     for peer in PEERS:
-        lines.append(
-            f"| {peer.library} {peer.loss} | `{peer.equals!r}` | {peer.most_rows:,d} rows | {peer.limit} "
-            f"| {peer.remark} |"
+        cells = (
+            f"{peer.library} {peer.loss}",
+            f"`{type(peer.equals).__name__}`",
+            f"{peer.most_rows:,d} rows",
+            peer.limit,
+            peer.remark,
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
