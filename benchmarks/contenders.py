@@ -20,6 +20,7 @@ from rankloss import FastAP, SmoothAP, SupCon
 OBJECTIVES = (SmoothAP(0.01), FastAP(10), SupCon(0.1))
 WAYS = {
     "PyTorch": "in_torch",
+    "PyTorch compiled": "in_torch",
     "JAX": "in_jax",
     "TensorFlow XLA": "in_tensorflow",
     "TensorFlow function": "in_tensorflow",

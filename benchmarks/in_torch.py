@@ -1,4 +1,4 @@
-"""PyTorch: our losses, the floor, pytorch-metric-learning and lightly."""
+"""PyTorch: our losses, eager and compiled, the floor, pytorch-metric-learning and lightly."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def differentiated(loss_fn: Any, x: Tensor, *arguments: Tensor) -> Run:
     return run
 
 
-def ours(objective: Any, setting: Setting) -> Run:
+def ours(objective: Any, setting: Setting, compile: bool = False) -> Run:
     """One of our losses."""
-    loss_fn = rl.RankingLoss(objective, block_size=setting.block_size)
+    loss_fn = rl.RankingLoss(objective, block_size=setting.block_size, compile=compile)
     x = torch.from_numpy(embeddings(setting)).clone()
     if setting.layout == "labels":
         return differentiated(loss_fn, x, torch.from_numpy(labels(setting)))
@@ -78,8 +78,8 @@ def nt_xent(setting: Setting) -> Run:
     return differentiated(lambda x: loss_fn(x[::2], x[1::2]), x)
 
 
-FLOORS = {"PyTorch": floor}
-OURS = {"PyTorch": ours}
+FLOORS = {"PyTorch": floor, "PyTorch compiled": floor}
+OURS = {"PyTorch": ours, "PyTorch compiled": partial(ours, compile=True)}
 PEERS = {
     ("pytorch-metric-learning", "SmoothAPLoss"): partial(
         metric_learning, "SmoothAPLoss", {"temperature": 0.01}
