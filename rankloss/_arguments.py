@@ -95,14 +95,19 @@ def check_count(name: str, count: Any) -> int:
     return int(count)
 
 
+def check_flag(name: str, flag: Any) -> None:
+    """Raise TypeError unless this is True or False."""
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} must be True or False, found {flag!r}")
+
+
 # -- batches
 
 
 def check_settings(normalize: Any, include_query: Any, reduction: Any, block_size: Any) -> None:
     """Raise unless these are settings of an embedding function."""
-    for name, flag in (("normalize", normalize), ("include_query", include_query)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} must be True or False, found {flag!r}")
+    check_flag("normalize", normalize)
+    check_flag("include_query", include_query)
     _check_reduction(reduction)
     if block_size is not None:
         check_count("block_size", block_size)

@@ -42,6 +42,16 @@ class Framework:
     ranking_elements = 1 << 21
     """How many (query, positive, item) triples are compared at a time."""
 
+    turns_an_item: int | None = None
+    turns_a_node = 0
+    """What ranks by a grid cost: as much as comparing an item, and a node of the grid, with so many positives.
+
+    None: they are never used.
+    """
+
+    sampled_a_turn = 512
+    """How many positives are read off the grid at a time where their number is not known."""
+
     most_bin_passes = 64
     """Up to how many bins are summed by a pass over the items each; with more, the items are scattered."""
 
@@ -217,6 +227,12 @@ class Framework:
         count = max(1, min(self.ranking_elements // max(1, queries * items), items))
         return max(1, min(count, most)) if isinstance(most, int) else count
 
+    def chunks(self, count: Array | int, size: int) -> Array | int:
+        """How many chunks of some size hold so many."""
+        if isinstance(count, int):
+            return (count + (size - 1)) // size
+        return self.xp.astype(self.xp.ceil(count / size), self.index_dtype)
+
     # -- labels
 
     @property
@@ -250,6 +266,10 @@ class Framework:
     def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
         """Zeros of the dtype and on the device of `like`."""
         return self.xp.zeros(shape, dtype=like.dtype, device=array_api_compat.device(like))
+
+    def constant(self, values: Any, like: Array) -> Array:
+        """NumPy's `values` in the dtype and on the device of `like`."""
+        return self.xp.asarray(values, dtype=like.dtype, device=array_api_compat.device(like))
 
     def known(self, array: Array) -> Array | None:
         """The array where its values can be read now without waiting for a device, else None."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Relevance
+from rankloss._sampled_ranks import grid_for, sampled_loss_and_gradient
 
 OfRanks = Callable[[Array, Array], tuple[Array, Array, Array]]
 """(rank, rank among the positives) → (f, ∂f/∂rank, ∂f/∂rank among the positives), elementwise."""
@@ -25,10 +26,16 @@ def rank_loss_and_gradient(
     scores: Array,
     relevance: Relevance,
     scale: Array | None,
+    exact: bool = True,
 ) -> tuple[Array, Array | None]:
-    """Mean of f(R_i, R⁺_i) over the positives of each query [q], and its gradient times `scale[q]`, or None."""
-    xp = framework.xp
+    """Mean of f(R_i, R⁺_i) over the positives of each query [q], and its gradient times `scale[q]`, or None.
+
+    Unless `exact`, float32 losses may be computed by `sampled_loss_and_gradient`.
+    """
+    xp, some = framework.xp, relevance.has_positive
     exponents, spread = _centred(framework, scores, relevance, temperature)
+    share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)[:, None]
+    weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
     # triple. Clipping the exponents at ±limit changes nothing beyond rounding while every positive stays
     # `margin` inside the limit, where σ is within rounding of 0 or 1.
@@ -36,17 +43,28 @@ def rank_loss_and_gradient(
 
     def by_shares() -> tuple[Array, Array | None]:
         items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)
-        return _over_positives(
-            framework, of_ranks, temperature, framework.shares, items, 1.0, relevance, scale
-        )
+        return _over_positives(framework, of_ranks, framework.shares, items, 1.0, relevance, share, weight)
 
     def by_sigmoid() -> tuple[Array, Array | None]:
         items = relevance.hide(exponents, -float("inf"))
         sigmoid = framework.sigmoid_of_differences
-        return _over_positives(framework, of_ranks, temperature, sigmoid, items, 0.0, relevance, scale)
+        return _over_positives(framework, of_ranks, sigmoid, items, 0.0, relevance, share, weight)
+
+    def directly() -> tuple[Array, Array | None]:
+        losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
+        return losses, d_scores
 
     relevance.places(0, 1)  # what it keeps must not be made in a branch, which may be traced by itself
-    losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
+    sampled = None if exact else grid_for(framework, temperature, spread, scores, relevance)
+    if sampled is None:
+        return directly()
+    grid, pays = sampled
+
+    def by_grid() -> tuple[Array, Array | None]:
+        items = relevance.hide(exponents, -float("inf"))
+        return sampled_loss_and_gradient(framework, of_ranks, grid, items, relevance, share, weight)
+
+    losses, d_scores = framework.choose(pays, by_grid, directly)
     return losses, d_scores
 
 
@@ -75,22 +93,18 @@ def _centred(
 def _over_positives(
     framework: Framework,
     of_ranks: OfRanks,
-    temperature: float,
     sigmoid_of: Callable[[Array, Array], Array],
     items: Array,
     neutral: float,
     relevance: Relevance,
-    scale: Array | None,
+    share: Array,
+    weight: Array | None,
 ) -> tuple[Array, Array | None]:
     """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ [q, p, g] of their differences."""
     xp = framework.xp
     window = relevance.window
     queries, width = items.shape
     near = framework.columns(items, window)
-    share = xp.where(relevance.has_positive, 1 / xp.where(relevance.has_positive, relevance.count, 1), 0)[
-        :, None
-    ]
-    weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
     turns = relevance.turns
     chunk = framework.positives_a_turn(queries, width, turns)
@@ -119,11 +133,7 @@ def _over_positives(
         d_near = framework.add_weighted(d_near, d_rank_among, slope_of_positives)
         return losses, d_scores, framework.add_at(d_near, places, -d_own)
 
-    count = (
-        (turns + (chunk - 1)) // chunk
-        if isinstance(turns, int)
-        else xp.astype(xp.ceil(turns / chunk), framework.index_dtype)
-    )
-    nothing = (None, None) if scale is None else (xp.zeros_like(items), xp.zeros_like(near))
+    count = framework.chunks(turns, chunk)
+    nothing = (None, None) if weight is None else (xp.zeros_like(items), xp.zeros_like(near))
     losses, d_scores, d_near = framework.loop(count, turn, (framework.zeros((queries, 1), items), *nothing))
-    return losses[:, 0], None if scale is None else framework.add_columns(d_scores, window, d_near)
+    return losses[:, 0], None if weight is None else framework.add_columns(d_scores, window, d_near)

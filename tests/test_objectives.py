@@ -37,7 +37,7 @@ def test_defaults() -> None:
 
 
 def test_repr_reads_as_the_call_that_makes_it() -> None:
-    assert repr(ALL[0]) == "SmoothAP(temperature=0.02)"
+    assert repr(ALL[0]) == "SmoothAP(temperature=0.02, exact=False)"
     assert repr(ALL[1]) == "FastAP(num_bins=7)"
     assert repr(ALL[2]) == "SupCon(temperature=0.3)"
     assert eval(repr(ALL[3]), vars(rankloss)) == ALL[3]

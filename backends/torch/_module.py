@@ -28,7 +28,7 @@ class RankingLoss(nn.Module):
         >>> import rankloss.torch as rl
         >>> loss_fn = rl.RankingLoss(rl.SmoothAP(temperature=0.05))
         >>> loss_fn
-        RankingLoss(SmoothAP(temperature=0.05), normalize=True, include_query=False, reduction='mean')
+        RankingLoss(SmoothAP(temperature=0.05, exact=False), normalize=True, include_query=False, reduction='mean')
         >>> embeddings = torch.eye(4)[:, :3] + 0.5
         >>> loss_fn(embeddings, torch.tensor([0, 0, 1, 1]))
         tensor(0.4288)

@@ -1,0 +1,126 @@
+"""Smooth ranks of many positives by a grid of the score axis, at a cost that hardly depends on how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rankloss._framework import Array, Framework
+from rankloss._relevance import Relevance
+from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables
+
+LEAST_SPREAD, MOST_SPREAD = 70.0, 2100.0
+"""For how far apart a query's positives, in temperatures, a grid is made: where that is not known, and at most."""
+
+MOST_TRACED_BLOCKS = 11
+"""How large a grid is where the spread is not known; 214 temperatures, all cosines at the temperature 0.01."""
+
+
+def grid_for(
+    framework: Framework, temperature: float, spread: Array, scores: Array, relevance: Relevance
+) -> tuple[ScoreGrid, Array] | None:
+    """A grid where one may pay, and whether it does and holds positives `spread` [q, 1] temperatures apart."""
+    xp = framework.xp
+    items, turns, width = scores.shape[1], relevance.turns, relevance.window.width
+    if scores.dtype == xp.float64 or framework.turns_an_item is None:
+        return None
+
+    def cost(blocks: int) -> Any:
+        """What a query costs by the grid, in comparisons of a positive with an item."""
+        return framework.turns_an_item * items + framework.turns_a_node * BLOCK * blocks
+
+    # Blocks with a narrow window are those of classes that fill half of it at most.
+    most = turns if isinstance(turns, int) else width if width == items else width // 2
+    if isinstance(most, int) and isinstance(items, int) and most * items <= cost(ScoreGrid.LEAST_BLOCKS):
+        return None
+    known = framework.known(spread)
+    if known is None:
+        blocks = min(ScoreGrid.blocks_for(max(2 / temperature, LEAST_SPREAD)), MOST_TRACED_BLOCKS)
+    else:
+        widest = float(xp.max(known))
+        if not widest <= MOST_SPREAD:  # or NaN
+            return None
+        blocks = ScoreGrid.blocks_for(widest)
+    grid = ScoreGrid(framework, blocks, scores)
+    holds = xp.all(spread <= grid.most_spread)
+    if not isinstance(turns, int):
+        return grid, holds & (turns * items > cost(blocks))
+    return (grid, holds) if turns * items > cost(blocks) else None
+
+
+def sampled_loss_and_gradient(
+    framework: Framework,
+    of_ranks: Callable[[Array, Array], tuple[Array, Array, Array]],
+    grid: ScoreGrid,
+    items: Array,
+    relevance: Relevance,
+    share: Array,
+    weight: Array | None,
+) -> tuple[Array, Array | None]:
+    """Losses [q] and gradients [q, g] as by the direct sums, up to what the grid errs.
+
+    `items` are s/τ, centred on the positives; `share` and `weight` [q, 1] say what a positive counts in the loss
+    and in the gradient.
+    """
+    xp, window = framework.xp, relevance.window
+    queries = items.shape[0]
+    places_of_items = grid.places(items)
+    near = Places(*(framework.columns(array, window) for array in places_of_items))
+    turns = relevance.turns
+    # The positives in chunks where their number is not known, all at once where it is.
+    chunk = turns if isinstance(turns, int) else framework.sampled_a_turn
+    count = framework.chunks(turns, chunk)
+
+    def positives(number: Array | int) -> tuple[Array, Array, Places]:
+        return all_positives or chunk_of_positives(number)
+
+    def chunk_of_positives(number: Array | int) -> tuple[Array, Array, Places]:
+        columns, real = relevance.places(number * chunk, chunk)
+        return columns, real, Places(*(framework.take_along(array, columns) for array in near))
+
+    all_positives = chunk_of_positives(0) if isinstance(turns, int) else None
+
+    def gather(number: Array | int, tables: Tables) -> Tables:
+        _, real, places = positives(number)
+        return grid.add(tables, places, xp.astype(real, items.dtype))
+
+    of_items = grid.add(grid.tables(queries), places_of_items, xp.ones_like(items))
+    of_positives = framework.loop(count, gather, grid.tables(queries))
+    nodes = grid.near(of_items, of_positives)
+    counts = grid.counts(nodes)
+    slopes: Array = None if weight is None else grid.slopes(nodes)
+
+    def rank(number: Array | int, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        losses, d_near, d_items, d_positives = carry
+        columns, real, places = positives(number)
+        # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
+        ranks = grid.at(counts[:, :queries, ...], places) + 0.5
+        among = grid.at(counts[:, queries:, ...], places) + 0.5
+        value, d_rank, d_among = of_ranks(ranks, among)
+        losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
+        if weight is None:
+            return losses, None, None, None
+        d_rank = xp.where(real, d_rank, 0) * weight
+        d_among = xp.where(real, d_among, 0) * weight
+        # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
+        d_own = d_rank * grid.at(slopes[:, :queries, ...], places)
+        d_own = d_own + d_among * grid.at(slopes[:, queries:, ...], places)
+        d_near = framework.add_at(d_near, columns, -d_own)
+        return losses, d_near, grid.add(d_items, places, d_rank), grid.add(d_positives, places, d_among)
+
+    losses = framework.zeros((queries, 1), items)
+    if weight is None:
+        return framework.loop(count, rank, (losses, None, None, None))[0][:, 0], None
+    start = losses, xp.zeros_like(near.offsets), grid.tables(queries), grid.tables(queries)
+    losses, d_near, *tables = framework.loop(count, rank, start)
+    heights = grid.slopes(grid.near(*tables))
+
+    def spread(number: Array | int, d_near: Array) -> Array:
+        columns, real, places = positives(number)
+        d_positives = grid.at(heights[:, queries:, ...], places)
+        return framework.add_at(d_near, columns, xp.where(real, d_positives, 0))
+
+    d_near = framework.loop(count, spread, d_near)
+    return losses[:, 0], framework.add_columns(
+        grid.at(heights[:, :queries, ...], places_of_items), window, d_near
+    )
