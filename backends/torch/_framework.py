@@ -29,7 +29,7 @@ class TorchFramework(Framework):
 
     name = "torch"
     most_bin_passes = 0
-    turns_an_item = 30
+    turns_an_item: int | None = 30
     turns_a_node = 30
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ class TracedFramework(TorchFramework):
     """
 
     most_bin_passes = 64
+    turns_an_item = None  # a program is made for few positives
 
     def __init__(self, window: Window, turns: int) -> None:
         super().__init__()
