@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogFormatter
 from report import OBJECTIVES, TARGET_MIB, objective_of
 from results import ROOT, Record, read
 
@@ -50,6 +51,8 @@ def curves(axes: Any, records: Iterable[Record], across: str, figure: str) -> No
             low, high = ([record[figure][end] for record in found] for end in (0, 2))
             axes.fill_between(places, low, high, color=COLOURS[way], alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
+    places = sorted({record[across] for found in lines.values() for record in found})
+    axes.set_xticks(places, [f"{place:,}" for place in places], rotation=30 if len(places) > 5 else 0)
     axes.set_xlabel(across.replace("_", " "))
 
 
@@ -62,6 +65,8 @@ def panels(records: list[Record], across: str, figure: str, label: str, name: st
     for axes, objective in zip(all_axes[0], found, strict=True):
         curves(axes, [r for r in records if objective_of(r) == objective], across, figure)
         axes.set_yscale("log")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.set_title(objective)
         axes.grid(alpha=0.3, which="both")
         axes.legend(fontsize=7)
