@@ -65,7 +65,7 @@ def check(face: Face, temperature: float, function: str, *arguments: Any, **opti
         objective, *map(in_float64, arguments), **{name: in_float64(value) for name, value in options.items()}
     )
     assert loss.dtype == np.float32
-    assert_allclose(loss, expected, rtol=1e-5)
+    assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
     pairs = zip(gradient, slopes, strict=True) if isinstance(slopes, tuple) else [(gradient, slopes)]
     for found, wanted in pairs:
         tolerance = max(1e-5, 2.0**-24 / temperature)
