@@ -38,8 +38,9 @@ def rank_loss_and_gradient(
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
     # triple. Clipping the exponents at ±limit changes nothing beyond rounding while every positive stays
-    # `margin` inside the limit, where σ is within rounding of 0 or 1.
-    limit, margin = (700.0, 40.0) if scores.dtype == xp.float64 else (80.0, 18.0)
+    # `margin` inside the limit, where σ is so near 0 or 1 that many thousand clipped items together don't matter
+    # either. exp(±87) are float32's last powers that are neither subnormal nor overflow in a sum of two.
+    limit, margin = (700.0, 40.0) if scores.dtype == xp.float64 else (87.0, 25.0)
 
     def by_shares() -> tuple[Array, Array | None]:
         items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)

@@ -130,6 +130,16 @@ def test_positives_just_within_and_just_beyond_what_one_centre_covers(
         assert_allclose(gradient, slopes, rtol=0, atol=10 * tolerance * np.abs(slopes).max())
 
 
+def test_many_items_far_below_every_positive_count_nothing(face: Face) -> None:
+    """Sixty thousand of them: what one counts by being clipped must not add up."""
+    temperature = 0.01
+    positives, negatives = np.array([0.6, -0.6]), np.full(60_000, -1.0)
+    scores = np.concatenate([positives, negatives])[None].astype(np.float32)
+    relevant = np.arange(scores.shape[1])[None] < 2
+    objective = SmoothAP(temperature=temperature)
+    assert_allclose(face.value("score_loss", objective, scores, relevant), 0.0, atol=1e-6)
+
+
 @pytest.mark.parametrize("nearness", [1.0, 0.05])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_no_temperature_or_spread_overflows(face: Face, temperature: float, nearness: float) -> None:

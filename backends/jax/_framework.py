@@ -172,7 +172,7 @@ def _clipped_exp(exponents: Array, limit: float) -> Array:
 def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     value = _clipped_exp(*primals, limit)
     # Near the limit, too, where the tangent would overflow: there shares are within rounding of 0 and 1.
-    inside = xp.abs(primals[0]) < limit - 5
+    inside = xp.abs(primals[0]) < limit - 12
     return value, xp.where(inside, value * tangents[0], 0)
 
 

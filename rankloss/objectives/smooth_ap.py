@@ -30,7 +30,8 @@ class SmoothAP:
         exact: whether all triples are always compared. Otherwise PyTorch on the CPU, JAX and TensorFlow read the
             ranks of many positives in float32 (from some 30 to 70 of a query in thousands of items; in
             smaller batches from more) off sums over a grid of the score axis. Its cost stops growing with their
-            number, and it errs as float32 does: by under 1e-6 of a loss, and of a gradient's largest entry.
+            number, and it errs by little more than float32 does: by under 1e-6 of a loss, and 1e-5 of a gradient's
+            largest entry at temperatures of 0.002 and more.
             Second derivatives of JAX err by about 1e-4 there. float64 is always exact.
 
     Raises:
