@@ -12,6 +12,7 @@ from rankloss._arguments import (
     EmbeddingOptions,
     ScoreOptions,
     check_embedding_batch,
+    check_flag,
     check_score_batch,
 )
 from rankloss._functions import check_score_objective
@@ -54,7 +55,7 @@ def embedding_loss(
         0.1500 (4, 2)
     """
     _, num_blocks = split_objective(objective)
-    check_compile(compile)
+    check_flag("compile", compile)
     batch = check_embedding_batch(TorchFramework(), "embedding_loss", embeddings, labels, options, num_blocks)
     loss: Tensor = embedding_operator(
         plan_key(objective, batch.reduction, batch.normalize, batch.include_query, batch.block_size, compile),
@@ -89,7 +90,7 @@ def score_loss(
         tensor([[-0.1111,  0.1111]])
     """
     check_score_objective(objective)
-    check_compile(compile)
+    check_flag("compile", compile)
     batch = check_score_batch(TorchFramework(), "score_loss", scores, relevant, options)
     wanted = _wants_gradient(batch.scores, batch.reduction)
     key = plan_key(objective, batch.reduction, True, False, None, compile)
@@ -128,12 +129,6 @@ def score_metric(metric: Metric, scores: Tensor, relevant: Tensor, **options: Un
     batch = check_score_batch(framework, "score_metric", scores, relevant, options)
     value: Tensor = score_pass(framework, partial(evaluate_metric, metric), batch).value
     return value
-
-
-def check_compile(compile: object) -> None:
-    """Raise unless this is a value of the option of that name."""
-    if not isinstance(compile, bool):
-        raise TypeError(f"compile must be True or False, found {compile!r}")
 
 
 def _wants_gradient(tensor: Tensor | None, reduction: str) -> bool:

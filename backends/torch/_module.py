@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rankloss._arguments import Reduction, check_settings
+from rankloss._arguments import Reduction, check_flag, check_settings
 from rankloss.objectives import Objective
 from rankloss.objectives.blockwise import split_objective
-from rankloss.torch._functions import check_compile, embedding_loss
+from rankloss.torch._functions import embedding_loss
 
 
 class RankingLoss(nn.Module):
@@ -47,7 +47,7 @@ class RankingLoss(nn.Module):
         super().__init__()
         split_objective(objective)
         check_settings(normalize, include_query, reduction, block_size)
-        check_compile(compile)
+        check_flag("compile", compile)
         self.objective = objective
         self.normalize = normalize
         self.include_query = include_query

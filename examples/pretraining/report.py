@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import sys
 import textwrap
@@ -18,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pretraining.files import write_text
 
 SCHEMA = 1
 RESULTS_FILE = "results.json"
@@ -97,9 +98,9 @@ def _version(package: str) -> str:
 def write_results(folder: Path, results: Results) -> None:
     """Write results.json and results.md into ``folder``; a reader never sees half a file."""
     text = json.dumps(asdict(results), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / RESULTS_FILE, text + "\n")
+    write_text(folder / RESULTS_FILE, text + "\n")
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in results.pictures.items())
-    write_atomically(folder / TABLE_FILE, f"{table(results)}\n\n{notes(results)}\n{pictures}")
+    write_text(folder / TABLE_FILE, f"{table(results)}\n\n{notes(results)}\n{pictures}")
 
 
 def read_results(folder: Path) -> Results:
@@ -118,21 +119,6 @@ def read_results(folder: Path) -> Results:
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise ResultsError(f"{path} is not a results file that this program wrote: {error}.") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to a temporary file beside ``path``, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:  # not tempfile's: others may read the results
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def table(results: Results) -> str:

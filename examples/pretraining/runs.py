@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretraining.datasets import DecodedImages, Images, PretrainingData, load
-from pretraining.files import write_whole
+from pretraining.files import is_empty, write_whole
 from pretraining.options import AnyOptions, Options
 from pretraining.progress import CURVES, read_curves
 from pretraining.sampling import batches
@@ -155,7 +155,7 @@ def _check_amounts(options: Options, pictures: int) -> None:
 
 def _open_folder(options: Options) -> None:
     folder = options.folder
-    there = folder.is_dir() and any(folder.iterdir())
+    there = folder.is_dir() and not is_empty(folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"--run-folder {folder} is a file")
     if there and not options.resume:

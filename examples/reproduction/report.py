@@ -1,6 +1,6 @@
 """The report of a study: its tables and pictures in a folder, and the same tables within a document."""
 
-from pretraining.report import write_atomically
+from pretraining.files import write_text
 from reproduction.cells import Place
 from reproduction.figures import draw, draw_neighbours
 from reproduction.ledger import Ledger
@@ -18,7 +18,7 @@ def write_report(study: Study, ledger: Ledger, place: Place) -> str:
     drawn = [*draw(study, ledger, place.folder), *draw_neighbours(study, ledger, place, place.folder)]
     text = "\n\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
     links = "".join(f"\n![{path.stem}]({path.name})\n" for path in drawn)
-    write_atomically(place.folder / REPORT, f"# {study.name}\n\n{text}\n{links}")
+    write_text(place.folder / REPORT, f"# {study.name}\n\n{text}\n{links}")
     where = "\n".join(str(path) for path in (place.folder / REPORT, *drawn))
     return "\n\n".join([*(f"{name}\n{table}" for name, table in tables.items()), where])
 

@@ -214,7 +214,9 @@ def test_killed_it_loses_no_finished_cell(tmp_path, fashion_mnist) -> None:
         )
         limit = time.monotonic() + 120
         while not (lines.exists() and lines.read_bytes().count(b"\n") >= count):
-            assert process.poll() is None and time.monotonic() < limit
+            if process.poll() is not None or time.monotonic() > limit:
+                process.kill()
+                pytest.fail(f"the study ended too soon, or waits: {process.communicate()[1].decode()}")
             time.sleep(0.05)
         return process
 

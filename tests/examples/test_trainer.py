@@ -84,6 +84,14 @@ def test_folder_of_something_else(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["diary.txt"]
 
 
+def test_folder_whose_process_was_killed_at_once(
+    harness: Harness, small_options: MakeOptions, small_data: PretrainingData, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "options.json.123.partial").write_text('{"trainer": "to')
+    assert run(harness, small_options(resume=True), small_data).step == small_options().steps
+
+
 def test_resuming_with_other_options_or_data(
     harness: Harness, small_options: MakeOptions, small_data: PretrainingData, tmp_path: Path
 ) -> None:
