@@ -14,7 +14,7 @@ EXTRAS := examples,test,lint,bench
 INSTALLED := $(VENV)/.installed
 LINKED := build/linked-$(subst /,_,$(abspath $(VENV)))
 
-.PHONY: help setup data demo demo-jax demo-keras study study-quick test test-all bench bench-all bench-check lint format clean
+.PHONY: help setup data demo demo-jax demo-keras study study-quick test test-all bench bench-all bench-cuda bench-check lint format clean
 
 help:
 	@echo "make demo      pretrain by S2R2, SimCLR and SwAV on Fashion-MNIST and compare them (3 minutes)"
@@ -82,6 +82,10 @@ bench-all: $(LINKED)
 	$(BIN)/python benchmarks/memory.py --results $(RESULTS) --resume
 	$(BIN)/python benchmarks/accuracy.py --results $(RESULTS)
 	$(BIN)/python benchmarks/report.py --results $(RESULTS)
+
+# PyTorch and JAX on a GPU, and memory there is not measured.
+bench-cuda: $(LINKED)
+	RANKLOSS_BENCH_DEVICE=cuda $(BENCHMARK) -k "rows and (PyTorch or JAX)" --resume
 
 bench-check: $(LINKED)
 	$(BIN)/python benchmarks/compare.py --new $(RESULTS)

@@ -95,7 +95,9 @@ def check(contender: Contender, setting: Setting) -> float:
     small = setting.with_rows(min(setting.rows, 2048 if peer is None else peer.checked_rows))
     include_query = peer is not None and peer.include_query
     expected_loss, expected = _reference(contender.objective, small, include_query)
-    loss, gradient = (np.asarray(part) for part in runner(contender, small)())
+    loss, gradient = (
+        np.asarray(part.cpu() if hasattr(part, "cpu") else part) for part in runner(contender, small)()
+    )
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, err_msg=f"loss of {contender}")
     np.testing.assert_allclose(
         gradient.reshape(expected.shape),

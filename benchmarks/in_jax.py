@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import optax
 from batches import Run, Setting, embeddings, labels
 from jax import Array
+from machine import DEVICE
 
 import rankloss.jax as rl
 
-FLOOR_BLOCK = 256
+FLOOR_BLOCK = 256 if DEVICE == "cpu" else 4096
+
+# As our losses do; GPUs would round the floor's factors, and the peers', to 10 bits.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 class Jitted:
@@ -40,7 +44,7 @@ def floor(setting: Setting) -> Run:
             scores = queries @ x.T
             return d_gallery + scores.T @ queries, scores @ x
 
-        return jax.lax.scan(step, jnp.zeros_like(x), x.reshape(-1, FLOOR_BLOCK, x.shape[1]))
+        return jax.lax.scan(step, jnp.zeros_like(x), x.reshape(-1, min(FLOOR_BLOCK, len(x)), x.shape[1]))
 
     return Jitted(products, setting)
 

@@ -7,16 +7,28 @@ from typing import Any
 
 import torch
 from batches import Run, Setting, embeddings, labels
+from machine import DEVICE
 from torch import Tensor
 
 import rankloss.torch as rl
 
-FLOOR_BLOCK = 128
+FLOOR_BLOCK = 128 if DEVICE == "cpu" else 4096
+
+
+def on_device(array: Any) -> Tensor:
+    """A copy of a NumPy array where it is computed."""
+    return torch.tensor(array, device=DEVICE)
+
+
+def finished() -> None:
+    """Wait for what runs on a GPU."""
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
 
 
 def floor(setting: Setting) -> Run:
     """Scores, and the two products that make a gradient out of an array of their size, block by block."""
-    x = torch.nn.functional.normalize(torch.from_numpy(embeddings(setting)))
+    x = torch.nn.functional.normalize(on_device(embeddings(setting)))
 
     def run() -> tuple[Tensor, Tensor]:
         d_gallery, d_queries = torch.zeros_like(x), torch.empty_like(x)
@@ -25,6 +37,7 @@ def floor(setting: Setting) -> Run:
             scores = queries @ x.T
             torch.mm(scores, x, out=d_queries[first : first + FLOOR_BLOCK])
             d_gallery.addmm_(scores.T, queries)
+        finished()
         return d_queries, d_gallery
 
     return run
@@ -38,6 +51,7 @@ def differentiated(loss_fn: Any, x: Tensor, *arguments: Tensor) -> Run:
         x.grad = None
         loss = loss_fn(x, *arguments)
         loss.backward()
+        finished()
         assert x.grad is not None
         return loss.detach(), x.grad
 
@@ -47,9 +61,9 @@ def differentiated(loss_fn: Any, x: Tensor, *arguments: Tensor) -> Run:
 def ours(objective: Any, setting: Setting, compile: bool = False) -> Run:
     """One of our losses."""
     loss_fn = rl.RankingLoss(objective, block_size=setting.block_size, compile=compile)
-    x = torch.from_numpy(embeddings(setting)).clone()
+    x = on_device(embeddings(setting))
     if setting.layout == "labels":
-        return differentiated(loss_fn, x, torch.from_numpy(labels(setting)))
+        return differentiated(loss_fn, x, on_device(labels(setting)))
     return differentiated(loss_fn, x.view(-1, setting.per_class, setting.dimensions))
 
 
@@ -65,8 +79,8 @@ def metric_learning(name: str, options: dict[str, Any], setting: Setting) -> Run
     """A loss of pytorch-metric-learning."""
     from pytorch_metric_learning import losses
 
-    x = torch.from_numpy(embeddings(setting)).clone()
-    return differentiated(getattr(losses, name)(**options), x, torch.from_numpy(labels(setting)))
+    x = on_device(embeddings(setting))
+    return differentiated(getattr(losses, name)(**options), x, on_device(labels(setting)))
 
 
 def nt_xent(setting: Setting) -> Run:
@@ -74,7 +88,7 @@ def nt_xent(setting: Setting) -> Run:
     from lightly.loss import NTXentLoss
 
     loss_fn = NTXentLoss(temperature=0.1)
-    x = torch.from_numpy(embeddings(setting)).clone()
+    x = on_device(embeddings(setting))
     return differentiated(lambda x: loss_fn(x[::2], x[1::2]), x)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 CORES = 2
+DEVICE = os.environ.get("RANKLOSS_BENCH_DEVICE", "cpu")
+"""Where PyTorch and JAX compute: cpu or cuda."""
 LIBRARIES = (
     "numpy", "torch", "jax", "tensorflow", "pytorch-metric-learning", "lightly", "optax", "array-api-compat"
 )  # fmt: skip
@@ -26,8 +30,10 @@ def confine() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(CORES)
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if DEVICE == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def environment() -> dict[str, Any]:
@@ -39,8 +45,20 @@ def environment() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in LIBRARIES},
-    }
+        "versions": dict(_versions()),
+    } | ({} if DEVICE == "cpu" else {"device": _device()})
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):  # not every one is needed for every measurement
+            yield name, metadata.version(name)
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _first_line(path: str, field: str, separator: str = ":") -> str | None:

@@ -39,6 +39,9 @@ class Framework:
     Smooth-AP takes 1.3 to 1.5 times as long in one block as in two.
     """
 
+    accelerator_elements = 1 << 23
+    """How many similarities a block may hold on a GPU or the like, where each block costs its kernels' launches."""
+
     ranking_elements = 1 << 21
     """How many (query, positive, item) triples are compared at a time."""
 
@@ -216,11 +219,18 @@ class Framework:
 
     # -- blocks
 
-    def rows_a_block(self, queries: int, items: int) -> int:
-        """How many queries make a block when the user does not say."""
-        size = self.block_elements // max(1, items)
-        size = max(self.least_rows, min(size, max(self.most_rows, size // 8)))
-        return max(1, min(queries, size))
+    def rows_a_block(self, queries: int, items: int, array: Array) -> int:
+        """How many queries make a block when the user does not say; `array` lies where it will be computed."""
+        if self.on_cpu(array):
+            size = self.block_elements // max(1, items)
+            size = min(size, max(self.most_rows, size // 8))
+        else:
+            size = self.accelerator_elements // max(1, items)
+        return max(1, min(queries, max(self.least_rows, size)))
+
+    def on_cpu(self, array: Array) -> bool:
+        """Whether the CPU computes with this array."""
+        return True
 
     def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
         """How many positives of each query are compared with the items at a time; none has more than `most`."""

@@ -108,7 +108,10 @@ def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, grad
             return None, (losses, relevance.hide(d_scores, 0.0))
 
         outputs = framework.scan(
-            step, None, (scores, weights * factor, *relation.rows), framework.rows_a_block(queries, items)
+            step,
+            None,
+            (scores, weights * factor, *relation.rows),
+            framework.rows_a_block(queries, items, scores),
         )[1]
         losses, d_scores = outputs if gradient else (outputs[0], None)
     value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, (queries,))
@@ -205,7 +208,7 @@ def _part_pass(
         step,
         framework.xp.zeros_like(gallery) if gradient[1] else None,
         (queries, *scales, *part.relation.rows),
-        block_size or framework.rows_a_block(queries.shape[0], gallery.shape[0]),
+        block_size or framework.rows_a_block(queries.shape[0], gallery.shape[0], gallery),
     )
     return Result(
         _unsorted(framework, losses, part.order),

@@ -19,4 +19,4 @@ from rankloss._framework import framework_of
     ],
 )
 def test_rows_a_block(queries: int, items: int, rows: int) -> None:
-    assert framework_of(np.zeros(1), "zeros").rows_a_block(queries, items) == rows
+    assert framework_of(np.zeros(1), "zeros").rows_a_block(queries, items, np.zeros(1)) == rows

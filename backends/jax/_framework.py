@@ -39,6 +39,9 @@ class JaxFramework(Framework):
     def is_array(self, value: object) -> bool:
         return isinstance(value, Array)
 
+    def on_cpu(self, array: Array) -> bool:
+        return jax.default_backend() == "cpu"  # a traced array does not say where it is
+
     def known(self, array: Array) -> Array | None:
         if isinstance(array, jax.core.Tracer) or not array.is_fully_addressable:
             return None

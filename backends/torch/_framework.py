@@ -49,6 +49,9 @@ class TorchFramework(Framework):
                 array[block] = part
         return carry, tuple(whole)
 
+    def on_cpu(self, array: Tensor) -> bool:
+        return array.device.type == "cpu"
+
     def is_array(self, value: object) -> bool:
         return isinstance(value, Tensor)
 

@@ -117,7 +117,8 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
         if options.snapshot_every:
             line["curve"] = _curve(study.judging, data, options)
     used = {name: version for name, version in versions().items() if name in ("rankloss", "torch", "lightly")}
-    return line | {"mark": study.mark(cell), "versions": used}
+    device = {"device": torch.cuda.get_device_name()} if judge.device.type == "cuda" else {}
+    return line | device | {"mark": study.mark(cell), "versions": used}
 
 
 def _train(options: TorchOptions, data: PretrainingData) -> dict[str, Any]:

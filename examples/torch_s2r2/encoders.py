@@ -94,8 +94,9 @@ def snapshot_file(step: int) -> str:
 
 
 def write_encoder(path: Path, encoder: nn.Module) -> None:
-    """Export an encoder."""
-    write_whole(path, lambda file: torch.save(encoder.state_dict(), file))
+    """Export an encoder, so that it can be read where there is no such device."""
+    content = {name: tensor.cpu() for name, tensor in encoder.state_dict().items()}
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def encode_with(encoder: nn.Module, name: str, image_size: int, device: torch.device) -> Encode:
