@@ -212,13 +212,26 @@ def machine(content: dict[str, Any]) -> str:
     if not found:
         return "Not measured yet."
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    device = [f"- {found['device']}"] if "device" in found else []
     lines = [
+        *device,
         f"- {found['cores']} cores of {found['processor']} ({found['caches']}), {found['memory_gib']} GiB, "
         f"{found['system']}",
         f"- Python {found['python']}, {versions}",
         *(f"- `{command}`" for command in content["commands"]),
     ]
     return "\n".join(lines)
+
+
+def on_a_gpu(records: list[Record]) -> str:
+    """Cost against the number of rows on a GPU, as a ratio and in milliseconds."""
+    return grid(
+        sorted(records, key=lambda record: OBJECTIVES.index(objective_of(record))),
+        "× floor and ms, by rows",
+        label,
+        lambda record: record["rows"],
+        lambda record: f"{record['ratio'][1]:,.1f}; {record['milliseconds'][1]:,.1f} ms",
+    )
 
 
 def pictured(table: str, records: list[Record], name: str, caption: str) -> str:
@@ -230,6 +243,7 @@ def tables(folder: Path) -> dict[str, str]:
     """Every table, by its name in the document."""
     speed, used, errors = (read(folder / f"{name}.json") for name in ("speed", "memory", "accuracy"))
     records = speed["records"]
+    gpu = read(folder / "cuda" / "speed.json")
     return {
         "machine": machine(speed),
         "floors": floors(records),
@@ -243,6 +257,9 @@ def tables(folder: Path) -> dict[str, str]:
         "accuracy": accuracy(errors["records"]),
         "limits": limits(),
         "faster": faster_peers(records),
+        "gpu_machine": machine(gpu),
+        "gpu": on_a_gpu(gpu["records"]),
+        "gpu_faster": faster_peers(gpu["records"]),
     }
 
 

@@ -7,7 +7,7 @@ Examples:
     python examples/study.py small                          # objects and scenes, on two cores
     python examples/study.py stl10 --data-root data --device cuda --workers 0
     python examples/study.py small --report                 # tables and pictures of the runs so far
-    python examples/study.py small --report --results docs/reproduction/small.jsonl    # of ours
+    python examples/study.py small --report --results docs/reproduction/small.jsonl --document docs/reproduction.md
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from reproduction.cells import Place, prepare
 from reproduction.ledger import Ledger
 from reproduction.plan import StudyError, read_study
-from reproduction.report import write_report
+from reproduction.report import update_document, write_report
 from reproduction.schedule import run_study
 
 from pretraining.datasets import DataError
@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             prepare(given.threads)
             run_study(study, ledger, place, given.workers)
         print(write_report(study, ledger, place))
+        if given.document:
+            update_document(given.document, study, ledger)
     except (InterruptedRun, KeyboardInterrupt):
         print("Stopped. The same command goes on.", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -55,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         "study", type=Path, help="a name in examples/studies (small, quick, stl10, coco), or a TOML file"
     )
     parser.add_argument("--report", action="store_true", help="run nothing, report what is there")
+    parser.add_argument(
+        "--document", type=Path, help="a Markdown file whose tables of this study are made anew"
+    )
     parser.add_argument("--results", type=Path, help="the JSON lines (default: results.jsonl in the folder)")
     parser.add_argument("--folder", type=Path, help="for runs and the report (default: runs/studies/STUDY)")
     parser.add_argument("--data-root", type=Path, help="the folder that holds the data sets")

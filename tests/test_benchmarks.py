@@ -57,7 +57,7 @@ def test_the_document_shows_every_table_once_and_pictures_that_exist() -> None:
 
 
 def test_saved_results_name_no_workplace() -> None:
-    for file in results.SAVED.glob("*.json"):
+    for file in results.SAVED.rglob("*.json"):
         assert not re.search(r"/(home|work|tmp|root|opt)/|https?://", file.read_text(encoding="utf-8")), file
 
 

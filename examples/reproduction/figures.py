@@ -14,7 +14,7 @@ from reproduction.cells import Judge, Place, load_data, trained
 from reproduction.ledger import Ledger, Line
 from reproduction.plan import FRESH, Study
 from reproduction.statistics import Estimate, estimate
-from reproduction.tables import MAP_MEASURES, by_seed, compared
+from reproduction.tables import MAP_MEASURES, by_seed, compared, of_cpu
 from torch_s2r2.encoders import ENCODER_FILE
 
 MARGINS, CURVES, VIEWS = "margins.png", "curves.png", "views.png"
@@ -86,8 +86,9 @@ def _curve(row: Sequence[Axes], lines: Sequence[Line], colour: str, arm: str) ->
     steps = np.array([step for step, _ in lines[0]["curve"]], dtype=np.float64)
     values = 100 * np.array([[value for _, value in line["curve"]] for line in lines])
     mean, deviation = values.mean(axis=0), values.std(axis=0)
-    costs = [line["cpu_seconds"] / line["steps"] for line in lines if "cpu_seconds" in line]
-    for panel, along in zip(row, (steps, steps * float(np.mean(costs)) if costs else None), strict=True):
+    costs = of_cpu(lines)
+    seconds = steps * float(np.mean(costs)) / lines[0]["steps"] if costs else None
+    for panel, along in zip(row, (steps, seconds), strict=True):
         if along is not None:
             panel.plot(along, mean, color=colour, marker=".", linewidth=1.8, label=arm)
             panel.fill_between(

@@ -1,5 +1,7 @@
 """The report of a study: its tables and pictures in a folder, and the same tables within a document."""
 
+from pathlib import Path
+
 from pretraining.files import write_text
 from reproduction.cells import Place
 from reproduction.figures import draw, draw_neighbours
@@ -21,6 +23,19 @@ def write_report(study: Study, ledger: Ledger, place: Place) -> str:
     write_text(place.folder / REPORT, f"# {study.name}\n\n{text}\n{links}")
     where = "\n".join(str(path) for path in (place.folder / REPORT, *drawn))
     return "\n\n".join([*(f"{name}\n{table}" for name, table in tables.items()), where])
+
+
+def update_document(path: Path, study: Study, ledger: Ledger) -> None:
+    """Make a study's tables within a Markdown file anew.
+
+    Raises:
+        StudyError: the file can't be read, or as `with_tables`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{path} can't be read: {error.strerror}") from error
+    write_text(path, with_tables(text, study, ledger))
 
 
 def with_tables(text: str, study: Study, ledger: Ledger) -> str:

@@ -15,7 +15,7 @@ SHORT = {
     "temperature": "τ",
     "sinkhorn_epsilon": "ε",
     "num_bins": "bins",
-    "weight_decay": "decay",
+    "weight_decay": "wd",
 }
 MAP_MEASURES = {"knn_map": "k-NN", "linear_map": "linear probe"}
 
@@ -54,9 +54,15 @@ def runs(study: Study, ledger: Ledger) -> str:
     rows = []
     for stage, count in planned.items():
         lines = ledger.of_stage(stage)
-        hours = sum(line.get("cpu_seconds", 0.0) for line in lines) / 3600
-        rows.append([stage, f"{len(lines)} of {count}", f"{hours:.1f} h"])
-    return markdown_table(["runs", "done", "processor time of training"], rows)
+        on_gpu = sum("device" in line for line in lines)
+        hours = sum(of_cpu(lines)) / 3600
+        rows.append([stage, f"{len(lines)} of {count}", str(on_gpu), f"{hours:.1f} h"])
+    return markdown_table(["runs", "done", "on a GPU", "processor time of the others' training"], rows)
+
+
+def of_cpu(lines: Sequence[Line]) -> list[float]:
+    """Processor seconds of the trainings that ran on the CPU alone."""
+    return [line["cpu_seconds"] for line in lines if "cpu_seconds" in line and "device" not in line]
 
 
 def tuning(study: Study, ledger: Ledger) -> str:
@@ -92,12 +98,12 @@ def figures(study: Study, ledger: Ledger, data: str) -> str:
         if own:
             cells = [_with_interval(estimate([figure(line, name) for line in own])) for name in columns]
             rank = sum(line["rank"] for line in own) / len(own)
-            costs = [line["cpu_seconds"] for line in own if "cpu_seconds" in line]
+            costs = of_cpu(own)
             cost = f"{sum(costs) / len(costs):.0f} s" if costs else "-"
             rows.append(
                 [arm.name, str(len(own)), _settings(own[0]["settings"]) or "-", *cells, f"{rank:.1f}", cost]
             )
-    head = ["arm", "seeds", "settings", *columns.values(), "effective rank", "training"]
+    head = ["arm", "seeds", "settings", *columns.values(), "effective rank", "training on a core"]
     return markdown_table(head, rows)
 
 
@@ -169,14 +175,7 @@ def sections(study: Study, ledger: Ledger) -> dict[str, str]:
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    short = {
-        "learning_rate": "lr",
-        "temperature": "τ",
-        "sinkhorn_epsilon": "ε",
-        "num_bins": "bins",
-        "weight_decay": "wd",
-    }
-    return ", ".join(f"{short.get(name, name)} {value:g}" for name, value in settings.items())
+    return ", ".join(f"{SHORT.get(name, name)} {value:g}" for name, value in settings.items())
 
 
 def _with_interval(value: Estimate) -> str:

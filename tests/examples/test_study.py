@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from reproduction.cells import Judge, Place, run_cell, validation
 from reproduction.choosing import choose
 from reproduction.ledger import Ledger
 from reproduction.plan import Arm, Judging, LongCheck, Study, StudyError, read_study
-from reproduction.report import with_tables
+from reproduction.report import update_document, with_tables
 from reproduction.schedule import run_study
 from reproduction.tables import sections
 
@@ -26,6 +27,8 @@ from pretraining.datasets import load
 from torch_s2r2.options import TorchOptions
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DOCUMENT = EXAMPLES.parent / "docs" / "reproduction.md"
+LINES = sorted((DOCUMENT.parent / "reproduction").glob("*.jsonl"))
 STUDIES = sorted((EXAMPLES / "studies").glob("*.toml"))
 SMALL: dict[str, Any] = {
     "steps": 2, "views_per_step": 32, "warmup_steps": 1, "head_hidden": 16, "head_dim": 8, "prototypes": 6,
@@ -334,6 +337,30 @@ def test_a_document_gets_its_tables(tmp_path) -> None:
         with_tables("<!-- tiny: tuning -->\n<!-- end -->\n", study, ledger)
     with pytest.raises(StudyError, match="must end with"):
         with_tables("<!-- tiny: runs -->\n", study, ledger)
+    (tmp_path / "text.md").write_text(text)
+    update_document(tmp_path / "text.md", study, ledger)
+    assert (tmp_path / "text.md").read_text() == made
+    with pytest.raises(StudyError, match=r"nosuch\.md can't be read"):
+        update_document(tmp_path / "nosuch.md", study, ledger)
+
+
+@pytest.mark.parametrize("path", LINES, ids=lambda path: path.stem)
+def test_the_reproduction_has_the_tables_of_its_lines(path: Path) -> None:
+    """Where this fails, `python examples/study.py NAME --report --results ... --document ...` puts it right."""
+    study, ledger = read_study(EXAMPLES / "studies" / f"{path.stem}.toml"), Ledger(path)
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert with_tables(text, study, ledger) == text
+    shown = re.findall(rf"<!-- {path.stem}: (.+) -->", text)
+    assert shown
+    cells_of_all = [*study.tuning_cells(), *study.fresh_cells(choose(study, ledger))]
+    ledger.check(study, cells_of_all)
+    assert ledger.lines.keys() <= {cell.name for cell in cells_of_all}
+
+
+def test_the_reproduction_shows_pictures_that_exist() -> None:
+    pictures = re.findall(r"\]\((images/\S+\.png)\)", DOCUMENT.read_text(encoding="utf-8"))
+    assert pictures
+    assert all((DOCUMENT.parent / picture).is_file() for picture in pictures)
 
 
 def test_the_report_has_tables_and_pictures(tmp_path, place, capsys) -> None:
