@@ -25,6 +25,7 @@ from reproduction.tables import sections
 
 from pretraining.datasets import load
 from torch_s2r2.options import TorchOptions
+from torch_s2r2.views import whole_pictures
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCUMENT = EXAMPLES.parent / "docs" / "reproduction.md"
@@ -142,8 +143,6 @@ def test_batch_norms_are_estimated_anew_on_clean_pictures(fashion_mnist) -> None
     encoder = cells.initialise_seeded(options, 28, 1)
     encode = judge.clean(encoder)
     few = np.linspace(0, 63, 40).round().astype(int)[np.linspace(0, 39, 20).round().astype(int)]
-    from torch_s2r2.views import whole_pictures
-
     first = encoder[0](whole_pictures(data.images[few], 28, judge.device))
     np.testing.assert_allclose(encoder[1].running_mean, first.mean((0, 2, 3)).detach(), rtol=1e-4, atol=1e-5)
     assert encode(data.images[:3]).shape == (3, 128)
