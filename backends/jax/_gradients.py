@@ -100,8 +100,8 @@ def _full_precision() -> AbstractContextManager[object]:
     By default GPUs and TPUs round the factors to 10 or 7 bits: an error of 0.001 in a similarity is a tenth of
     Smooth-AP's usual temperature.
     """
-    chosen = jax.config.jax_default_matmul_precision
-    return nullcontext() if chosen else jax.default_matmul_precision("highest")
+    settings: Any = jax.config  # each setting is an attribute that its type does not know
+    return nullcontext() if settings.jax_default_matmul_precision else jax.default_matmul_precision("highest")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
