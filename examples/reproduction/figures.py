@@ -77,8 +77,14 @@ def _curves(study: Study, ledger: Ledger) -> Figure | None:
         row[1].set_xlabel("processor seconds of training")
         for panel in row:
             panel.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].legend(frameon=False, fontsize=11)
+    _legend(figure, panels[0, 0])
     return figure
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    """Above all panels, since in one it would cover bars or bands."""
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=11)
 
 
 def _curve(row: Sequence[Axes], lines: Sequence[Line], colour: str, arm: str) -> None:
@@ -128,7 +134,7 @@ def _views(study: Study, ledger: Ledger) -> Figure | None:
         panel.set(xlabel="views of a picture, at as many views a step", ylabel="linear probe (%)")
         panel.set_title(data, fontsize=12, loc="left")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=11)
+    _legend(figure, panels[0])
     return figure
 
 

@@ -150,8 +150,10 @@ def long_check(study: Study, ledger: Ledger) -> str:
         for name, of in ((f"{line['steps']:,} steps", [line]), ("the usual", usual)):
             if of:
                 cells = [f"{sum(figure(each, measure) for each in of) / len(of):.1f}" for measure in MEASURES]
-                rows.append([line["data"], line["arm"], name, *cells])
-    return markdown_table(["data", "arm", "length", *(f"{title} (%)" for title in MEASURES.values())], rows)
+                rank = sum(each["rank"] for each in of) / len(of)
+                rows.append([line["data"], line["arm"], name, *cells, f"{rank:.1f}"])
+    head = ["data", "arm", "length", *(f"{title} (%)" for title in MEASURES.values()), "effective rank"]
+    return markdown_table(head, rows)
 
 
 def _same(one: Line, other: Line) -> bool:
