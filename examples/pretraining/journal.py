@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pretraining.progress import Progress, Row
-from pretraining.runs import TITLES, InterruptedRun, Run, RunError
+from pretraining.runs import TITLES, DivergedRun, InterruptedRun, Run
 
 
 class Journal:
@@ -63,7 +63,7 @@ class Journal:
             average_precision: measures the exact mAP of the step's views, where it is wanted.
 
         Raises:
-            RunError: the loss or the weights are not finite. The last checkpoint is kept.
+            DivergedRun: the loss or the weights are not finite. The last checkpoint is kept.
             InterruptedRun: a signal came; the step's checkpoint is written.
         """
         options = self._options
@@ -89,10 +89,12 @@ class Journal:
                 f"stopped at step {step} of {options.steps} with a checkpoint; --resume goes on", received[0]
             )
 
-    def _not_finite(self, what: str) -> RunError:
+    def _not_finite(self, what: str) -> DivergedRun:
         saved = self._saved
         kept = f"the checkpoint of step {saved} is kept" if saved else "there was no checkpoint yet"
-        return RunError(f"{what}; {kept}: try a lower --learning-rate or a higher --temperature in a new run")
+        return DivergedRun(
+            f"{what}; {kept}: try a lower --learning-rate or a higher --temperature in a new run"
+        )
 
 
 @contextmanager

@@ -26,6 +26,10 @@ class RunError(RuntimeError):
     """The run can't start or go on; the message is one sentence for the user."""
 
 
+class DivergedRun(RunError):
+    """The loss or the weights became infinite or NaN."""
+
+
 class InterruptedRun(RunError):
     """A signal stopped the run after a checkpoint."""
 

@@ -17,7 +17,7 @@ from pretraining.datasets import EvaluationSplits, PretrainingData, load
 from pretraining.evaluation import pixel_features
 from pretraining.progress import read_curves
 from pretraining.report import versions
-from pretraining.runs import Encode
+from pretraining.runs import DivergedRun, Encode
 from reproduction.plan import TUNING, Cell, Judging, Study, StudyError
 from torch_s2r2.devices import choose_device
 from torch_s2r2.encoders import (
@@ -89,6 +89,8 @@ def load_data(options: TorchOptions) -> PretrainingData:
 def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     """Train, or go on with it, and judge; the line of results.
 
+    A run of the tuning that diverges has 0 for its figure.
+
     Raises:
         DataError, RunError, InterruptedRun: as the trainer.
     """
@@ -105,7 +107,12 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     }
     baseline = study.arm(cell.arm).baseline
     if baseline is None:
-        line |= _train(options, data)
+        try:
+            line |= _train(options, data)
+        except DivergedRun as error:
+            if cell.stage != TUNING:
+                raise
+            return line | {"diverged": str(error), "knn": 0.0, "mark": study.mark(cell)}
     judge = Judge(study.judging, data, options, final=cell.stage != TUNING)
     if baseline == "pixels":
         line |= judge.figures(pixel_features)

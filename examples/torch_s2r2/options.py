@@ -39,6 +39,9 @@ class TorchOptions(Options):
                 "final_temperature needs a loss with a temperature: smooth_ap, sup_con or simclr"
             )
 
+        if self.method == "swav":  # lightly sums exp(score / epsilon) in float32
+            self._check("sinkhorn_epsilon", self.sinkhorn_epsilon >= 0.015, "0.015 or more with method swav")
+
     def temperature_at(self, step: int) -> float | None:
         """The temperature of a step, 1 to `steps`."""
         first, last = self.loss_temperature, self.final_temperature

@@ -212,3 +212,18 @@ def test_the_temperature_follows_half_a_cosine() -> None:
 def test_a_final_temperature_needs_one_to_start_from(changes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="final_temperature needs a loss with a temperature"):
         TorchOptions(final_temperature=0.1, **changes)  # type: ignore[arg-type]
+
+
+def test_an_epsilon_whose_exponential_overflows_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"sinkhorn_epsilon must be 0\.015 or more with method swav, got 0\.01"
+    ):
+        TorchOptions(method="swav", sinkhorn_epsilon=0.01)
+    TorchOptions(method="simclr", sinkhorn_epsilon=0.01)
+
+
+def test_the_smallest_epsilon_does_not_overflow() -> None:
+    from lightly.loss.swav_loss import sinkhorn
+
+    scores = torch.eye(300).repeat(16, 1)  # as large as cosines get
+    assert torch.isfinite(sinkhorn(scores, epsilon=0.015, gather_distributed=False)).all()

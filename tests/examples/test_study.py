@@ -18,12 +18,14 @@ from reproduction import cells, schedule
 from reproduction.cells import Judge, Place, run_cell, validation
 from reproduction.choosing import choose
 from reproduction.ledger import Ledger
-from reproduction.plan import Arm, Judging, LongCheck, Study, StudyError, read_study
+from reproduction.plan import FRESH, Arm, Judging, LongCheck, Study, StudyError, read_study
 from reproduction.report import update_document, with_tables
 from reproduction.schedule import run_study
-from reproduction.tables import sections
+from reproduction.statistics import paired
+from reproduction.tables import by_seed, sections
 
 from pretraining.datasets import load
+from pretraining.runs import DivergedRun
 from torch_s2r2.options import TorchOptions
 from torch_s2r2.views import whole_pictures
 
@@ -118,6 +120,23 @@ def test_the_best_mean_on_validation_is_chosen(tmp_path) -> None:
         ("fashion-mnist", "untrained"): {},
         ("fashion-mnist", "raw pixels"): {},
     }
+
+
+def test_settings_that_diverge_are_not_chosen(tmp_path, place) -> None:
+    arm = Arm("S2R2-8", 1, {"method": "s2r2", "views": 8}, {"learning_rate": [1e-3, 1e30]})
+    study, path = (
+        small_study(arms=(arm,), rivals=(), long=None, tuning_seeds=(100,)),
+        tmp_path / "lines.jsonl",
+    )
+    run_study(study, Ledger(path), place, workers=0)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert ["diverged" in line for line in lines] == [False, True, False]
+    assert lines[1]["knn"] == 0 and "in a new run" in lines[1]["diverged"]
+    assert choose(study, Ledger(path)) == {("fashion-mnist", "S2R2-8"): {"learning_rate": 1e-3}}
+
+    (cell,) = study.fresh_cells({("fashion-mnist", "S2R2-8"): {"learning_rate": 1e30}})
+    with pytest.raises(DivergedRun):  # fresh seeds are averaged: none may be left out
+        run_cell(study, cell, dataclasses.replace(place, folder=tmp_path / "unlucky"))
 
 
 def test_settings_are_chosen_without_test_pictures(fashion_mnist, tmp_path, stl10) -> None:
@@ -360,6 +379,15 @@ def test_the_reproduction_shows_pictures_that_exist() -> None:
     pictures = re.findall(r"\]\((images/\S+\.png)\)", DOCUMENT.read_text(encoding="utf-8"))
     assert pictures
     assert all((DOCUMENT.parent / picture).is_file() for picture in pictures)
+
+
+def test_the_readme_says_what_came_out() -> None:
+    lines = Ledger(DOCUMENT.parent / "reproduction" / "small.jsonl").of_stage(FRESH)
+    text = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    for data in ("objects", "scenes"):
+        pair = paired(by_seed(lines, data, "S2R2-8", "linear"), by_seed(lines, data, "SimCLR-2", "linear"))
+        assert pair.count == 8
+        assert f"{pair.mean:.1f} ± {pair.high - pair.mean:.1f}" in text
 
 
 def test_the_report_has_tables_and_pictures(tmp_path, place, capsys) -> None:
