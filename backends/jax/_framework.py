@@ -12,6 +12,8 @@ from jax import Array, lax
 
 from rankloss._framework import Framework, Window
 
+_apart: Callable[[Array], Array] = lax.optimization_barrier
+
 UNROLLED = 16
 """Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
 
