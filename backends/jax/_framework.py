@@ -117,9 +117,7 @@ class JaxFramework(Framework):
     def add_columns(self, array: Array, window: Window, values: Array) -> Array:
         if window.width == array.shape[-1]:
             return array + values
-        array = lax.optimization_barrier(
-            array
-        )  # fused with what makes it, it would be copied before it is updated
+        array = _apart(array)  # fused with what makes it, it would be copied before it is updated
         values = values + self.columns(array, window)
         return lax.dynamic_update_slice_in_dim(array, values, window.start, axis=-1)
 
