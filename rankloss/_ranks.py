@@ -114,7 +114,9 @@ def _over_positives(
         number: Array | int, carry: tuple[Array, Array | None, Array | None]
     ) -> tuple[Array, Array | None, Array | None]:
         losses, d_scores, d_near = carry
-        places, real = relevance.places(number * chunk, chunk)
+        first = number * chunk
+        known = isinstance(turns, int) and isinstance(first, int)
+        places, real = relevance.places(first, min(chunk, turns - first) if known else chunk)
         positives = xp.where(real, framework.take_along(near, places), neutral)
         sigmoid = sigmoid_of(items, positives)
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
