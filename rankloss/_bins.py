@@ -65,16 +65,14 @@ class ScatteredBins:
     @classmethod
     def of(cls, framework: Framework, y: Array, count: int) -> ScatteredBins:
         xp = framework.xp
-        upper = xp.ceil(xp.where(y >= count, float(count + 1), y))
+        upper = xp.ceil(framework.replace_from(y, float(count), float(count + 1)))
+        ramp = upper - y
         # NaN takes a place that counts, so that its ramp makes the sum NaN.
-        return cls(framework, framework.to_index(upper, of_nan=1), upper - y, count)
+        return cls(framework, framework.to_index(upper, of_nan=1), ramp, count)
 
     def running_sums(self) -> Array:
-        framework = self.framework
-        nothing = framework.zeros((self.index.shape[0], self.count + 2), self.ramp)
-        counts = framework.add_at(nothing, self.index, framework.xp.ones_like(self.ramp))
-        ramps = framework.add_at(framework.xp.zeros_like(nothing), self.index, self.ramp)
-        return framework.xp.cumulative_sum(counts, axis=1)[:, :-1] + ramps[:, 1:]
+        counts, ramps = self.framework.counts_and_sums_at(self.index, self.ramp, self.count + 2)
+        return self.framework.xp.cumulative_sum(counts, axis=1)[:, :-1] + ramps[:, 1:]
 
     def spread(self, heights: Array) -> Array:
         xp = self.framework.xp

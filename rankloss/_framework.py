@@ -131,6 +131,12 @@ class Framework:
             array = array + xp.where(places == index[:, k : k + 1], values[:, k : k + 1], 0)
         return array
 
+    def counts_and_sums_at(self, index: Array, values: Array, width: int) -> tuple[Array, Array]:
+        """How many index[row, k] are each of 0 … width − 1, and the sums of their values[row, k]; [rows, width]."""
+        nothing = self.zeros((index.shape[0], width), values)
+        counts = self.add_at(nothing, index, self.xp.ones_like(values))
+        return counts, self.add_at(self.xp.zeros_like(nothing), index, values)
+
     def take_along(self, array: Array, index: Array) -> Array:
         """`array[row, index[row, k]]` for every row and k."""
         return self.xp.take_along_axis(array, index, axis=1)
@@ -216,8 +222,12 @@ class Framework:
         sigmoid *= 1 - sigmoid
         return sigmoid
 
+    def replace_from(self, array: Array, limit: float, value: float) -> Array:
+        """`value` in place of numbers of `limit` and more."""
+        return self.xp.where(array >= limit, value, array)
+
     def to_index(self, array: Array, of_nan: int) -> Array:
-        """Whole numbers as integers that index arrays, `of_nan` for NaN."""
+        """Whole numbers as integers that index arrays, `of_nan` for NaN. May overwrite `array`."""
         return self.xp.astype(self.xp.where(array == array, array, of_nan), self.index_dtype)
 
     # -- blocks

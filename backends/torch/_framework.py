@@ -29,6 +29,10 @@ class TorchFramework(Framework):
 
     name = "torch"
     most_bin_passes = 0
+
+    # All seven positives of eight views at once, with 4,096 items and blocks of 256, take 0.95 times as long as two.
+    ranking_elements = 1 << 23
+
     turns_an_item: int | None = 30
     turns_a_node = 30
 
@@ -72,8 +76,22 @@ class TorchFramework(Framework):
     def take_along(self, array: Tensor, index: Tensor) -> Tensor:
         return array.gather(1, index)
 
+    def counts_and_sums_at(self, index: Tensor, values: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        if not self.on_cpu(values):
+            return super().counts_and_sums_at(index, values, width)
+        # As complex numbers, for which a scatter takes as long as for real ones.
+        pairs = torch.complex(values.new_ones(()), values)
+        sums = pairs.new_zeros(index.shape[0], width).scatter_add_(1, index, pairs)
+        return sums.real, sums.imag
+
+    def replace_from(self, array: Tensor, limit: float, value: float) -> Tensor:
+        # threshold keeps what is above; neither a mask is written nor a scalar made an array.
+        return torch.nn.functional.threshold(-array, -limit, -value).neg_()
+
     def to_index(self, array: Tensor, of_nan: int) -> Tensor:
-        return array.nan_to_num(nan=of_nan).to(torch.int64)
+        whole = array.nan_to_num_(nan=of_nan)
+        # On CPUs only the way to 32 bits is vectorised.
+        return (whole.to(torch.int32) if self.on_cpu(whole) else whole).to(torch.int64)
 
     def put(self, array: Tensor, index: Tensor, value: float) -> Tensor:
         return array.scatter_(1, index[:, None], value)

@@ -54,6 +54,11 @@ class TracedFramework(TorchFramework):
             array = array + torch.where(places == index[:, k, None], values[:, k, None], 0)
         return array
 
+    def counts_and_sums_at(self, index: Tensor, values: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        nothing = values.new_zeros(index.shape[0], width)
+        counts = nothing.scatter_add(1, index, torch.ones_like(values))
+        return counts, nothing.scatter_add(1, index, values)
+
     def put(self, array: Tensor, index: Tensor, value: float) -> Tensor:
         places = torch.arange(array.shape[1], device=array.device)
         return torch.where(places == index[:, None], value, array)
