@@ -185,6 +185,16 @@ def test_the_default_compiler(objective: Any) -> None:
     assert_same(both(of_labels, objective, rows(0, 40, 5), block_size=16))
 
 
+def test_more_bins_than_are_passed_over(traced: Any) -> None:
+    """They are scattered in real numbers, since compilers warn of complex ones."""
+    assert_same(both(of_labels, rl.FastAP(num_bins=100), rows(0, 40, 5)))
+    assert traced.frame_count == 1
+    with torch.inference_mode():
+        assert not any(
+            "complex" in str(node.meta.get("val")) for graph in traced.graphs for node in graph.graph.nodes
+        )
+
+
 def test_nan_comes_out_where_it_went_in(traced: Any) -> None:
     x = rows(0, 18, 5)
     x[3, 2] = float("nan")
@@ -214,6 +224,20 @@ def test_in_a_compiled_and_autocast_step(traced: Any) -> None:
     assert found[0][0].dtype == torch.float32
     assert traced.frame_count
     assert_same(found)
+
+
+def test_a_compiler_that_deprecates_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings are errors in these tests."""
+    made = []
+
+    def warning(graph: Any, inputs: Any) -> Any:
+        warnings.warn("the compiler uses what it deprecates", DeprecationWarning, stacklevel=1)
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=warning))
+    assert_same(both(of_views, rl.FastAP(), rows(0, 18, 5)))
+    assert len(made) == 1
 
 
 def test_one_warning_where_no_compiler_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,10 @@ class _Programs:
                 return self._programs[key](*inputs)
             without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
             program = _program(self._objective, without_arrays, tuple(arrays), turns)
-            # Lengths that are equal now may differ later.
-            with shape_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            with warnings.catch_warnings(), shape_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+                # Lengths that are equal now may differ later. What the compiler deprecates of itself is not for
+                # users, and must not fail it where warnings are errors: 2.11 does on CUDA.
+                warnings.simplefilter("ignore", DeprecationWarning)
                 outputs = program(*inputs)
         except REFUSALS as error:
             self._broken = True
