@@ -61,7 +61,7 @@ def panels(records: list[Record], across: str, figure: str, label: str, name: st
     found = [objective for objective in OBJECTIVES if any(objective_of(r) == objective for r in records)]
     if not found:
         return
-    drawing, all_axes = plt.subplots(1, len(found), figsize=(1 + 4 * len(found), 4), squeeze=False)
+    drawing, all_axes = plt.subplots(1, len(found), figsize=(1 + 4 * len(found), 5.5), squeeze=False)
     for axes, objective in zip(all_axes[0], found, strict=True):
         curves(axes, [r for r in records if objective_of(r) == objective], across, figure)
         axes.set_yscale("log")
@@ -69,7 +69,7 @@ def panels(records: list[Record], across: str, figure: str, label: str, name: st
             ticks(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.set_title(objective)
         axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22))  # below, where no curve is
     if figure == "mib":
         for axes in all_axes[0]:
             axes.plot(*zip(*TARGET_MIB.items(), strict=True), "k_", markersize=14)

@@ -29,10 +29,6 @@ class TorchFramework(Framework):
 
     name = "torch"
     most_bin_passes = 0
-
-    # All seven positives of eight views at once, with 4,096 items and blocks of 256, take 0.95 times as long as two.
-    ranking_elements = 1 << 23
-
     turns_an_item: int | None = 30
     turns_a_node = 30
 
