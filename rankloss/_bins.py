@@ -40,7 +40,8 @@ class PassedBins:
     def running_sums(self) -> Array:
         xp = self.framework.xp
         nodes = range(self.count + 1)
-        return xp.stack([xp.sum(xp.clip(node + 1 - self.y, 0.0, 1.0), axis=1) for node in nodes], axis=1)
+        sums = self.framework.sums(lambda y: [xp.clip(node + 1 - y, 0.0, 1.0) for node in nodes], self.y)
+        return xp.stack(sums, axis=1)
 
     def spread(self, heights: Array) -> Array:
         xp, y = self.framework.xp, self.y

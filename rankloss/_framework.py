@@ -61,6 +61,9 @@ class Framework:
     most_bin_passes = 64
     """Up to how many bins are summed by a pass over the items each; with more, the items are scattered."""
 
+    recomputes = False
+    """Whether σ is better computed again for each of its uses than kept for all of them."""
+
     exact_windows = True
     """Whether `window` reads where ranges lie; else its width must be known beforehand."""
 
@@ -201,18 +204,29 @@ class Framework:
         total += (weights[:, None, :] @ array)[:, 0, :]
         return total
 
+    def sums(self, terms: Callable[[Array], Sequence[Array]], array: Array) -> list[Array]:
+        """Sums [q] over the entries of each of terms(array[q, g]), functions entry by entry.
+
+        They are given the array as [q, k, g/k], or parts of it.
+        """
+        return [self.xp.sum(term, axis=(1, 2)) for term in terms(array[:, None, :])]
+
     def clipped_exp(self, exponents: Array, limit: float) -> Array:
         """exp of exponents clipped to ±limit. May overwrite `exponents`."""
         return self.xp.exp(self.xp.clip(exponents, -limit, limit))
 
+    def kept(self, array: Array) -> Array:
+        """The array, not made anew for each entry of a larger one that it is broadcast to."""
+        return array
+
     def shares(self, items: Array, positives: Array) -> Array:
-        """items[q, 1, g] / (items[q, 1, g] + positives[q, p, 1]): σ of the differences of the logarithms."""
-        return items[:, None, :] / (items[:, None, :] + positives[:, :, None])
+        """items / (items + positives): σ of the differences of the logarithms, of arrays that broadcast."""
+        return items / (items + positives)
 
     def sigmoid_of_differences(self, items: Array, positives: Array) -> Array:
-        """σ(items[q, 1, g] − positives[q, p, 1])."""
+        """σ(items − positives), of arrays that broadcast."""
         xp = self.xp
-        differences = items[:, None, :] - positives[:, :, None]
+        differences = items - positives
         small = xp.exp(-xp.abs(differences))
         large = 1 / (1 + small)
         return xp.where(differences >= 0, large, small * large)

@@ -10,6 +10,8 @@ An objective gives f(R, R⁺) with its partial derivatives; everything else is h
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Relevance
@@ -33,7 +35,8 @@ def rank_loss_and_gradient(
     Unless `exact`, float32 losses may be computed by `sampled_loss_and_gradient`.
     """
     xp, some = framework.xp, relevance.has_positive
-    exponents, spread = _centred(framework, scores, relevance, temperature)
+    positives = _Positives.of(framework, relevance)
+    exponents, spread = _centred(framework, scores, positives, temperature)
     share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)[:, None]
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
     # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
@@ -44,18 +47,21 @@ def rank_loss_and_gradient(
 
     def by_shares() -> tuple[Array, Array | None]:
         items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)
-        return _over_positives(framework, of_ranks, framework.shares, items, 1.0, relevance, share, weight)
+        return _over_positives(
+            framework, of_ranks, framework.shares, items, 1.0, 0.0, positives, share, weight
+        )
 
     def by_sigmoid() -> tuple[Array, Array | None]:
         items = relevance.hide(exponents, -float("inf"))
         sigmoid = framework.sigmoid_of_differences
-        return _over_positives(framework, of_ranks, sigmoid, items, 0.0, relevance, share, weight)
+        return _over_positives(
+            framework, of_ranks, sigmoid, items, 0.0, -float("inf"), positives, share, weight
+        )
 
     def directly() -> tuple[Array, Array | None]:
         losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
         return losses, d_scores
 
-    relevance.places(0, 1)  # what it keeps must not be made in a branch, which may be traced by itself
     sampled = None if exact else grid_for(framework, temperature, spread, scores, relevance)
     if sampled is None:
         return directly()
@@ -70,25 +76,72 @@ def rank_loss_and_gradient(
 
 
 def _centred(
-    framework: Framework, scores: Array, relevance: Relevance, temperature: float
+    framework: Framework, scores: Array, positives: _Positives, temperature: float
 ) -> tuple[Array, Array]:
     """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ."""
     xp = framework.xp
-    some = relevance.has_positive[:, None]
-    if relevance.window.width == 0:
+    some = positives.relevance.has_positive[:, None]
+    if positives.real.shape[1] == 0:
         return xp.zeros_like(scores), framework.zeros((1, 1), scores)
-    within = framework.columns(scores, relevance.window)
+    near = positives.among(scores)
     inf = float("inf")
-    highest = xp.max(xp.where(relevance.positives, within, -inf), axis=1, keepdims=True)
-    lowest = xp.min(xp.where(relevance.positives, within, inf), axis=1, keepdims=True)
+    highest = xp.max(xp.where(positives.real, near, -inf), axis=1, keepdims=True)
+    lowest = xp.min(xp.where(positives.real, near, inf), axis=1, keepdims=True)
     highest, lowest = xp.where(some, highest, 0), xp.where(some, lowest, 0)
     centre = lowest + (highest - lowest) / 2
     exponents = scores
     exponents -= centre
     exponents *= 1 / temperature
-    if not relevance.always:  # a query without a positive has no loss, whatever its scores
+    if not positives.relevance.always:  # a query without a positive has no loss, whatever its scores
         exponents = xp.where(some, exponents, 0)
     return exponents, (highest - lowest) / temperature
+
+
+@dataclass(frozen=True)
+class _Positives:
+    """A part [q, m] of the columns of a block that holds each query's positives.
+
+    Where it is known how many a query has at most, these alone; else all columns of the window.
+    """
+
+    framework: Framework
+    relevance: Relevance
+    real: Array
+    """Boolean, [q, m]: whether an entry is a positive."""
+    columns: Array | None
+    """[q, m], where each entry lies in the window; None: at its own place."""
+
+    @classmethod
+    def of(cls, framework: Framework, relevance: Relevance) -> _Positives:
+        if not isinstance(relevance.turns, int):
+            relevance.places(
+                0, 1
+            )  # what it keeps must not be made in a branch, which may be traced by itself
+            return cls(framework, relevance, relevance.positives, None)
+        columns, real = relevance.places(0, relevance.turns)
+        return cls(framework, relevance, real, columns)
+
+    def among(self, array: Array) -> Array:
+        """The entries of an array [q, g], [q, m]."""
+        window = self.framework.columns(array, self.relevance.window)
+        return window if self.columns is None else self.framework.take_along(window, self.columns)
+
+    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
+        """As `Relevance.places`, within the part."""
+        if self.columns is None:
+            return self.relevance.places(first, width)
+        xp = self.framework.xp
+        number = xp.zeros_like(self.columns[:, :1]) + self.framework.arange(width, self.real)[None, :] + first
+        real = number < xp.astype(self.relevance.count, number.dtype)[:, None]
+        return xp.where(real, number, 0), real
+
+    def add(self, array: Array, values: Array) -> Array:
+        """Values [q, m] added to the columns of an array [q, g] where they lie. May overwrite it."""
+        window = self.relevance.window
+        if self.columns is not None:
+            nothing = self.framework.zeros((values.shape[0], window.width), values)
+            values = self.framework.add_at(nothing, self.columns, values)
+        return self.framework.add_columns(array, window, values)
 
 
 def _over_positives(
@@ -97,17 +150,16 @@ def _over_positives(
     sigmoid_of: Callable[[Array, Array], Array],
     items: Array,
     neutral: float,
-    relevance: Relevance,
+    hidden: float,
+    positives: _Positives,
     share: Array,
     weight: Array | None,
 ) -> tuple[Array, Array | None]:
-    """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ [q, p, g] of their differences."""
+    """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ of their differences."""
     xp = framework.xp
-    window = relevance.window
     queries, width = items.shape
-    near = framework.columns(items, window)
-    is_positive = xp.astype(relevance.positives, items.dtype)[:, None, :]
-    turns = relevance.turns
+    near = xp.where(positives.real, positives.among(items), hidden)
+    turns = positives.relevance.turns
     chunk = framework.positives_a_turn(queries, width, turns)
 
     def turn(
@@ -116,12 +168,15 @@ def _over_positives(
         losses, d_scores, d_near = carry
         first = number * chunk
         known = isinstance(turns, int) and isinstance(first, int)
-        places, real = relevance.places(first, min(chunk, turns - first) if known else chunk)
-        positives = xp.where(real, framework.take_along(near, places), neutral)
-        sigmoid = sigmoid_of(items, positives)
+        places, real = positives.places(first, min(chunk, turns - first) if known else chunk)
+        own = framework.kept(xp.where(real, framework.take_along(near, places), neutral))[:, :, None]
+
+        total, slope, total_slope = _compared(framework, sigmoid_of, items, own, weight is not None)
+        near_total, near_slope, near_total_slope = _compared(
+            framework, sigmoid_of, near, own, weight is not None
+        )
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
-        rank = xp.sum(sigmoid, axis=2) + 0.5
-        rank_among_positives = xp.sum(framework.columns(sigmoid, window) * is_positive, axis=2) + 0.5
+        rank, rank_among_positives = total + 0.5, near_total + 0.5
         value, d_rank, d_rank_among = of_ranks(rank, rank_among_positives)
         losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
         if weight is None:
@@ -129,14 +184,38 @@ def _over_positives(
         d_rank = xp.where(real, d_rank, 0) * weight
         d_rank_among = xp.where(real, d_rank_among, 0) * weight
         # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
-        slope = framework.sigmoid_slope(sigmoid)
-        slope_of_positives = framework.columns(slope, window) * is_positive
-        d_own = d_rank * xp.sum(slope, axis=2) + d_rank_among * xp.sum(slope_of_positives, axis=2)
+        d_own = d_rank * total_slope + d_rank_among * near_total_slope
         d_scores = framework.add_weighted(d_scores, d_rank, slope)
-        d_near = framework.add_weighted(d_near, d_rank_among, slope_of_positives)
+        d_near = framework.add_weighted(d_near, d_rank_among, near_slope)
         return losses, d_scores, framework.add_at(d_near, places, -d_own)
 
     count = framework.chunks(turns, chunk)
     nothing = (None, None) if weight is None else (xp.zeros_like(items), xp.zeros_like(near))
     losses, d_scores, d_near = framework.loop(count, turn, (framework.zeros((queries, 1), items), *nothing))
-    return losses[:, 0], None if weight is None else framework.add_columns(d_scores, window, d_near)
+    return losses[:, 0], None if weight is None else positives.add(d_scores, d_near)
+
+
+def _compared(
+    framework: Framework,
+    sigmoid_of: Callable[[Array, Array], Array],
+    items: Array,
+    own: Array,
+    gradient: bool,
+) -> tuple[Array, Array | None, Array | None]:
+    """Σ_j σ [q, p] over the items [q, g] against positives `own` [q, p, 1]; σ' [q, p, g] and its sum, or None."""
+    xp = framework.xp
+    sigmoid = sigmoid_of(items[:, None, :], own)
+    if framework.recomputes:
+
+        def terms(number: int, part: Array) -> tuple[Array, ...]:
+            again = sigmoid_of(part, own[:, number : number + 1, :])
+            return (again, framework.sigmoid_slope(again)) if gradient else (again,)
+
+        each = [framework.sums(partial(terms, number), items) for number in range(own.shape[1])]
+        total, *of_slope = (xp.stack(parts, axis=1) for parts in zip(*each, strict=True))
+        return (total, framework.sigmoid_slope(sigmoid), of_slope[0]) if gradient else (total, None, None)
+    total = xp.sum(sigmoid, axis=2)
+    if not gradient:
+        return total, None, None
+    slope = framework.sigmoid_slope(sigmoid)
+    return total, slope, xp.sum(slope, axis=2)

@@ -37,6 +37,8 @@ LAYOUTS = {
         None, EMBEDDINGS, LABELS, {"gallery": GALLERY, "gallery_labels": GALLERY_LABELS, "block_size": 8}
     ),
     "relevant": Case(None, EMBEDDINGS, None, {"gallery": GALLERY, "relevant": MASK, "block_size": 8}),
+    # Long enough for sums over folded rows, which are no multiple of the fold, and for several turns of positives.
+    "folds": Case(None, RNG.normal(size=(203, 5)), RNG.permutation(203) % 20, {"block_size": 64}),
 }
 JITTED = JaxFace("jitted", jax.jit)
 
@@ -60,8 +62,9 @@ def check(objective: Any, case: Case) -> None:
 
 
 @EACH_OBJECTIVE
-def test_traced_labels(objective: Any) -> None:
-    check(objective, LAYOUTS["labels"])
+@pytest.mark.parametrize("layout", ["labels", "folds"])
+def test_traced_labels(objective: Any, layout: str) -> None:
+    check(objective, LAYOUTS[layout])
 
 
 @pytest.mark.parametrize("layout", ["views", "many views", "one block", "gallery", "relevant"])
@@ -154,13 +157,13 @@ def test_a_metric_has_no_gradient() -> None:
 # -- second derivatives
 
 
-@pytest.mark.parametrize("layout", ["labels", "views", "gallery"])
+@pytest.mark.parametrize("layout", ["labels", "views", "gallery", "folds"])
 @pytest.mark.parametrize(
     "objective", [*OBJECTIVES, rl.SmoothAP(temperature=0.004), rl.SmoothAP(temperature=0.001)], ids=repr
 )
 def test_hessian_vector_products(objective: Any, layout: str) -> None:
     """The last two temperatures reach exponents whose squares overflow, and the sigmoid instead of the ratio."""
-    if layout == "gallery" and objective not in OBJECTIVES:
+    if layout in ("gallery", "folds") and objective not in OBJECTIVES:
         pytest.skip("of sizes that the other layouts have, too")
     case = LAYOUTS[layout]
     x, *rest = (jnp.asarray(argument) for argument in case.arguments)
@@ -322,6 +325,14 @@ def test_labels_of_32_bits_that_wrap_stay_apart() -> None:
             rl.SupCon(), x, labels, gallery=g, gallery_labels=jnp.array([-1, 7], jnp.int32), reduction="none"
         )
     assert losses[0] == 0 < losses[1]
+
+
+@pytest.mark.parametrize("width", [1, 127, 128, 135, 203])
+def test_sums_of_several_terms(width: int) -> None:
+    array = RNG.normal(size=(3, width))
+    found = JaxFramework().sums(lambda x: [x, 2 * x, x**2, jnp.exp(x)], jnp.asarray(array))
+    for sums, terms in zip(found, [array, 2 * array, array**2, np.exp(array)], strict=True):
+        assert_allclose(sums, terms.sum(axis=1), rtol=1e-12)
 
 
 def test_histograms_by_scatter_equal_those_by_sums() -> None:

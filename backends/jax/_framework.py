@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as xp
+import numpy as np
 from jax import Array, lax
 
 from rankloss._framework import Framework, Window
@@ -17,6 +18,12 @@ _apart: Callable[[Array], Array] = lax.optimization_barrier
 UNROLLED = 16
 """Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
 
+TOGETHER = 4
+"""How many positives of a query are compared with the items in a turn: the items are read once for all."""
+
+FOLDS, LEAST_FOLDED = 8, 16
+"""Into how many pieces a row is folded for sums over it, and how long they are at least."""
+
 
 class JaxFramework(Framework):
     """Arrays with values and traced ones alike."""
@@ -24,16 +31,10 @@ class JaxFramework(Framework):
     name = "jax"
 
     exact_windows = False
+    recomputes = True  # XLA fuses σ with what uses it
 
-    # Small blocks stay in the caches of a CPU between the passes of a fused sum.
-    block_elements = 1 << 19
-
-    # At 512 rows and two threads, Smooth-AP takes 1.3 times as long in one block of all as in blocks of 128, in which
-    # SupCon takes as long as in any, within 4 %. At 2,048 rows and one thread, Smooth-AP and FastAP do, within 6 %.
-    most_rows = 128
-
-    turns_an_item = 50
-    turns_a_node = 70
+    turns_an_item = 105
+    turns_a_node = 150
 
     def __init__(self) -> None:
         super().__init__(xp)
@@ -75,8 +76,7 @@ class JaxFramework(Framework):
         return lax.cond(_of_all_batches(condition), yes, no)
 
     def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
-        # One positive's [q, g] is a single fused pass; sums over [q, p, g] are fused less well.
-        return 1
+        return min(most, TOGETHER) if isinstance(most, int) else TOGETHER
 
     # -- what the standard lacks
 
@@ -122,9 +122,27 @@ class JaxFramework(Framework):
         return lax.dynamic_update_slice_in_dim(array, values, window.start, axis=-1)
 
     def add_weighted(self, total: Array, weights: Array, array: Array) -> Array:
-        return total + xp.sum(weights[:, :, None] * array, axis=1)
+        for number in range(array.shape[1]):  # one fused pass; a sum along the axis is fused less well
+            total = total + weights[:, number, None] * array[:, number]
+        return total
 
     # -- forms whose derivatives are as exact as they are, for second derivatives of a loss
+
+    def sums(self, terms: Callable[[Array], Sequence[Array]], array: Array) -> list[Array]:
+        # XLA on a CPU sums along an axis without fusing what makes the terms, or entry by entry. It makes a few
+        # vectorised loops of sums of the first eighth, the second, …, of three terms at a time; with more it would no
+        # longer write them out.
+        width = array.shape[1] // FOLDS
+        if not self.on_cpu(array) or width < LEAST_FOLDED:
+            plain: list[Array] = super().sums(terms, array)
+            return plain
+        folded = tuple(terms(array[:, : FOLDS * width].reshape(-1, FOLDS, width)))
+        rest = terms(array[:, None, FOLDS * width :])
+        groups = [_folded_sums(folded[first : first + 3]) for first in range(0, len(folded), 3)]
+        sums = [xp.sum(each, axis=1) for group in groups for each in group]
+        if FOLDS * width == array.shape[1]:
+            return sums
+        return [each + xp.sum(term, axis=(1, 2)) for each, term in zip(sums, rest, strict=True)]
 
     def clipped_exp(self, exponents: Array, limit: float) -> Array:
         return _clipped_exp(exponents, limit)
@@ -184,7 +202,7 @@ def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 @jax.custom_jvp
 def _shares(items: Array, positives: Array) -> Array:
-    return items[:, None, :] / (items[:, None, :] + positives[:, :, None])
+    return items * (1 / (items + positives))  # XLA does not fuse the quotient with what uses it twice
 
 
 @_shares.defjvp
@@ -195,4 +213,21 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
         xp.where(value == 0, 0, tangent / xp.where(value == 0, 1, value))
         for value, tangent in zip(primals, tangents, strict=True)
     )
-    return share, share * (1 - share) * (of_items[:, None, :] - of_positives[:, :, None])
+    return share, share * (1 - share) * (of_items - of_positives)
+
+
+@jax.custom_jvp
+def _folded_sums(terms: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Sums [q, w] over the folds of each of the terms [q, fold, w], in one loop."""
+    zeros = tuple(np.zeros((), term.dtype) for term in terms)
+    sums: tuple[Array, ...] = lax.reduce(terms, zeros, _added, (1,))
+    return sums
+
+
+@_folded_sums.defjvp
+def _(primals: tuple[tuple[Array, ...]], tangents: tuple[tuple[Array, ...]]) -> Any:
+    return _folded_sums(*primals), tuple(xp.sum(tangent, axis=1) for tangent in tangents[0])
+
+
+def _added(left: Sequence[Array], right: Sequence[Array]) -> tuple[Array, ...]:
+    return tuple(a + b for a, b in zip(left, right, strict=True))

@@ -103,11 +103,11 @@ class TorchFramework(Framework):
         return exponents.clamp_(-limit, limit).exp_()
 
     def shares(self, items: Tensor, positives: Tensor) -> Tensor:
-        sums = items[:, None, :] + positives[:, :, None]
-        return torch.div(items[:, None, :], sums, out=sums)
+        sums = items + positives
+        return torch.div(items, sums, out=sums)
 
     def sigmoid_of_differences(self, items: Tensor, positives: Tensor) -> Tensor:
-        return (items[:, None, :] - positives[:, :, None]).sigmoid_()
+        return (items - positives).sigmoid_()
 
     def sigmoid_slope(self, sigmoid: Tensor) -> Tensor:
         return sigmoid.addcmul_(sigmoid, sigmoid, value=-1)

@@ -72,10 +72,13 @@ class TracedFramework(TorchFramework):
     def clipped_exp(self, exponents: Tensor, limit: float) -> Tensor:
         return exponents.clamp(-limit, limit).exp()
 
-    def shares(self, items: Tensor, positives: Tensor) -> Tensor:
+    def kept(self, array: Tensor) -> Tensor:
         # What makes the positives would else be done again for each item, or all shares be kept in memory.
-        positives = kept(positives)
-        return items[:, None, :] / (items[:, None, :] + positives[:, :, None])
+        copy: Tensor = kept(array)
+        return copy
+
+    def shares(self, items: Tensor, positives: Tensor) -> Tensor:
+        return items / (items + positives)
 
     def sigmoid_slope(self, sigmoid: Tensor) -> Tensor:
         return sigmoid * (1 - sigmoid)
