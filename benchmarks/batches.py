@@ -28,6 +28,10 @@ class Setting:
         block = "" if self.block_size is None else f"-block{self.block_size}"
         return f"{self.group}-n{self.rows}-d{self.dimensions}-positives{self.per_class - 1}{block}"
 
+    def in_blocks(self) -> list[Setting]:
+        """The same with each of the block sizes that are compared."""
+        return [replace(self, block_size=size) for size in BLOCK_SIZES if size is None or size <= self.rows]
+
     def with_rows(self, rows: int) -> Setting:
         """The same with another number of rows."""
         return replace(self, rows=rows)
@@ -36,17 +40,16 @@ class Setting:
 ROWS = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 DIMENSIONS = (64, 128, 256, 512, 1024, 2048)
 PER_CLASS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-BLOCK_SIZES = (16, 32, 64, 128, 256, 512, None)
+BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, None)
 
 
 def settings() -> Iterator[Setting]:
-    """Every group: cost against rows, dimensions, positives a query and the block size; and pairs."""
+    """Every group: cost against rows, dimensions and positives a query; pairs; and where block sizes are compared."""
     yield from (Setting("rows", rows) for rows in ROWS)
     yield from (Setting("pairs", rows, per_class=2) for rows in (512, 2048, 4096))
     yield from (Setting("dimensions", 4096, dimensions=d) for d in DIMENSIONS)
     yield from (Setting("positives", 4096, per_class=count, layout="labels") for count in PER_CLASS)
-    for rows in (512, 2048, 4096, 16_384):
-        yield from (Setting("blocks", rows, block_size=size) for size in BLOCK_SIZES)
+    yield from (Setting("blocks", rows) for rows in ROWS[:-1])
 
 
 @lru_cache(maxsize=1)

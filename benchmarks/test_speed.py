@@ -26,7 +26,7 @@ def is_quick(setting: Setting) -> bool:
     return setting.group in ("rows", "pairs") and setting.rows in (512, 4096)
 
 
-def cases() -> list[Any]:
+def cases(of_blocks: bool) -> list[Any]:
     """Every contender that takes part in a setting, with its setting."""
     everyone = list(contenders())
     return [
@@ -37,6 +37,7 @@ def cases() -> list[Any]:
             id=f"{setting}-{contender}",
         )
         for setting in settings()
+        if (setting.group == "blocks") == of_blocks
         for contender in everyone
         if contender.takes_part(setting)
     ]
@@ -54,13 +55,66 @@ def seconds(run: Any) -> float:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize(("setting", "contender"), cases())
+@pytest.mark.parametrize(("setting", "contender"), cases(of_blocks=False))
 def test_loss_and_gradient(
     request: pytest.FixtureRequest, benchmark: Any, setting: Setting, contender: Contender
 ) -> None:
-    options = request.config.option
+    measure(request.config.option, benchmark, [setting], contender)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(("setting", "contender"), cases(of_blocks=True))
+def test_block_sizes(
+    request: pytest.FixtureRequest, benchmark: Any, setting: Setting, contender: Contender
+) -> None:
+    """All sizes in each round, one after another, so that they are compared under the same conditions."""
+    measure(request.config.option, benchmark, setting.in_blocks(), contender)
+
+
+def measure(options: Any, benchmark: Any, compared: list[Setting], contender: Contender) -> None:
+    """Rounds of a contender in some settings that differ by the block size alone, each right after the floor."""
     command = " ".join(["pytest benchmarks", *_selection(options)])
-    measured = {
+    saved = Results(options.results / "speed.json", command) if benchmark.enabled else None
+    if saved is not None and options.resume and all(saved.has(**_measured(s, contender)) for s in compared):
+        pytest.skip("measured before")
+    errors = [check(contender, setting) for setting in compared]
+    of_floor = floor(contender.way, compared[0])
+    runs = [runner(contender, setting) for setting in compared]
+    times: list[list[float]] = [[] for _ in runs]
+    floors: list[list[float]] = [[] for _ in runs]
+
+    def until_last() -> None:
+        for own, before, run in zip(times[:-1], floors[:-1], runs[:-1], strict=True):
+            before.append(seconds(of_floor))
+            own.append(seconds(run))
+        floors[-1].append(seconds(of_floor))
+
+    once = min(seconds(until_last) + seconds(runs[-1]) for _ in range(3 if compared[0].rows <= 8192 else 1))
+    rounds = min(max(int(options.seconds * len(runs) / once), ROUNDS.start), ROUNDS.stop - 1)
+    benchmark.group, benchmark.name = str(compared[0]), str(contender)
+    others = OtherWork()
+    others.start()
+    benchmark.pedantic(runs[-1], setup=until_last, rounds=rounds)
+    if saved is None:
+        return
+    times[-1] = benchmark.stats.stats.data
+    for setting, own, before, error in zip(compared, times, floors, errors, strict=True):
+        own, before = own[-rounds:], before[-rounds:]  # without the first ones, which compile
+        saved.add(
+            _measured(setting, contender)
+            | {
+                "ratio": quartiles([one / other for one, other in zip(own, before, strict=True)]),
+                "milliseconds": quartiles([1000 * value for value in own]),
+                "floor": quartiles([1000 * value for value in before]),
+                "rounds": rounds,
+                "others": others.so_far(),
+                "error": float(f"{error:.1e}"),
+            }
+        )
+
+
+def _measured(setting: Setting, contender: Contender) -> dict[str, Any]:
+    return {
         "group": setting.group,
         "rows": setting.rows,
         "dimensions": setting.dimensions,
@@ -70,31 +124,6 @@ def test_loss_and_gradient(
         "loss": contender.loss,
         "way": contender.way,
     }
-    saved = Results(options.results / "speed.json", command) if benchmark.enabled else None
-    if saved is not None and options.resume and saved.has(**measured):
-        pytest.skip("measured before")
-    error = check(contender, setting)
-    of_floor, run = floor(contender.way, setting), runner(contender, setting)
-    once = min(seconds(of_floor) + seconds(run) for _ in range(3 if setting.rows <= 8192 else 1))
-    rounds = min(max(int(options.seconds / once), ROUNDS.start), ROUNDS.stop - 1)
-    floors: list[float] = []
-    benchmark.group, benchmark.name = str(setting), str(contender)
-    others = OtherWork()
-    others.start()
-    benchmark.pedantic(run, setup=lambda: floors.append(seconds(of_floor)), rounds=rounds)
-    if saved is not None:
-        times = benchmark.stats.stats.data
-        saved.add(
-            measured
-            | {
-                "ratio": quartiles([own / other for own, other in zip(times, floors, strict=True)]),
-                "milliseconds": quartiles([1000 * value for value in times]),
-                "floor": quartiles([1000 * value for value in floors]),
-                "rounds": rounds,
-                "others": others.so_far(),
-                "error": float(f"{error:.1e}"),
-            }
-        )
 
 
 def _selection(options: Any) -> Iterator[str]:

@@ -76,7 +76,7 @@ class JaxFramework(Framework):
         return lax.cond(_of_all_batches(condition), yes, no)
 
     def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
-        return min(most, TOGETHER) if isinstance(most, int) else TOGETHER
+        return max(1, min(most, TOGETHER)) if isinstance(most, int) else TOGETHER
 
     # -- what the standard lacks
 
