@@ -10,15 +10,26 @@ An objective gives f(R, R⁺) with its partial derivatives; everything else is h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from rankloss._framework import Array, Framework
-from rankloss._relevance import Relevance
+from rankloss._relevance import Positives, Relevance
 from rankloss._sampled_ranks import grid_for, sampled_loss_and_gradient
 
 OfRanks = Callable[[Array, Array], tuple[Array, Array, Array]]
 """(rank, rank among the positives) → (f, ∂f/∂rank, ∂f/∂rank among the positives), elementwise."""
+
+
+class _Form(NamedTuple):
+    """A way to σ(s_j − s_i): a function of what scores are turned into."""
+
+    sigmoid_of: Callable[[Array, Array], Array]
+    """(items, positives), arrays that broadcast → σ."""
+    neutral: float
+    """In place of a positive that is none."""
+    hidden: float
+    """In place of an item that is none: its σ and σ' are 0."""
 
 
 def rank_loss_and_gradient(
@@ -35,7 +46,7 @@ def rank_loss_and_gradient(
     Unless `exact`, float32 losses may be computed by `sampled_loss_and_gradient`.
     """
     xp, some = framework.xp, relevance.has_positive
-    positives = _Positives.of(framework, relevance)
+    positives = Positives.of(framework, relevance)
     exponents, spread = _centred(framework, scores, positives, temperature)
     share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)[:, None]
     weight = None if scale is None else share * (1 / temperature) * scale[:, None]
@@ -46,17 +57,14 @@ def rank_loss_and_gradient(
     limit, margin = (700.0, 40.0) if scores.dtype == xp.float64 else (87.0, 25.0)
 
     def by_shares() -> tuple[Array, Array | None]:
-        items = relevance.hide(framework.clipped_exp(exponents, limit), 0.0)
-        return _over_positives(
-            framework, of_ranks, framework.shares, items, 1.0, 0.0, positives, share, weight
-        )
+        form = _Form(framework.shares, neutral=1.0, hidden=0.0)
+        items = relevance.hide(framework.clipped_exp(exponents, limit), form.hidden)
+        return _over_positives(framework, of_ranks, form, items, positives, share, weight)
 
     def by_sigmoid() -> tuple[Array, Array | None]:
-        items = relevance.hide(exponents, -float("inf"))
-        sigmoid = framework.sigmoid_of_differences
-        return _over_positives(
-            framework, of_ranks, sigmoid, items, 0.0, -float("inf"), positives, share, weight
-        )
+        form = _Form(framework.sigmoid_of_differences, neutral=0.0, hidden=-float("inf"))
+        items = relevance.hide(exponents, form.hidden)
+        return _over_positives(framework, of_ranks, form, items, positives, share, weight)
 
     def directly() -> tuple[Array, Array | None]:
         losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
@@ -69,14 +77,14 @@ def rank_loss_and_gradient(
 
     def by_grid() -> tuple[Array, Array | None]:
         items = relevance.hide(exponents, -float("inf"))
-        return sampled_loss_and_gradient(framework, of_ranks, grid, items, relevance, share, weight)
+        return sampled_loss_and_gradient(framework, of_ranks, grid, items, positives, share, weight)
 
     losses, d_scores = framework.choose(pays, by_grid, directly)
     return losses, d_scores
 
 
 def _centred(
-    framework: Framework, scores: Array, positives: _Positives, temperature: float
+    framework: Framework, scores: Array, positives: Positives, temperature: float
 ) -> tuple[Array, Array]:
     """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ."""
     xp = framework.xp
@@ -97,70 +105,22 @@ def _centred(
     return exponents, (highest - lowest) / temperature
 
 
-@dataclass(frozen=True)
-class _Positives:
-    """A part [q, m] of the columns of a block that holds each query's positives.
-
-    Where it is known how many a query has at most, these alone; else all columns of the window.
-    """
-
-    framework: Framework
-    relevance: Relevance
-    real: Array
-    """Boolean, [q, m]: whether an entry is a positive."""
-    columns: Array | None
-    """[q, m], where each entry lies in the window; None: at its own place."""
-
-    @classmethod
-    def of(cls, framework: Framework, relevance: Relevance) -> _Positives:
-        if not isinstance(relevance.turns, int):
-            relevance.places(
-                0, 1
-            )  # what it keeps must not be made in a branch, which may be traced by itself
-            return cls(framework, relevance, relevance.positives, None)
-        columns, real = relevance.places(0, relevance.turns)
-        return cls(framework, relevance, real, columns)
-
-    def among(self, array: Array) -> Array:
-        """The entries of an array [q, g], [q, m]."""
-        window = self.framework.columns(array, self.relevance.window)
-        return window if self.columns is None else self.framework.take_along(window, self.columns)
-
-    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
-        """As `Relevance.places`, within the part."""
-        if self.columns is None:
-            return self.relevance.places(first, width)
-        xp = self.framework.xp
-        number = xp.zeros_like(self.columns[:, :1]) + self.framework.arange(width, self.real)[None, :] + first
-        real = number < xp.astype(self.relevance.count, number.dtype)[:, None]
-        return xp.where(real, number, 0), real
-
-    def add(self, array: Array, values: Array) -> Array:
-        """Values [q, m] added to the columns of an array [q, g] where they lie. May overwrite it."""
-        window = self.relevance.window
-        if self.columns is not None:
-            nothing = self.framework.zeros((values.shape[0], window.width), values)
-            values = self.framework.add_at(nothing, self.columns, values)
-        return self.framework.add_columns(array, window, values)
-
-
 def _over_positives(
     framework: Framework,
     of_ranks: OfRanks,
-    sigmoid_of: Callable[[Array, Array], Array],
+    form: _Form,
     items: Array,
-    neutral: float,
-    hidden: float,
-    positives: _Positives,
+    positives: Positives,
     share: Array,
     weight: Array | None,
 ) -> tuple[Array, Array | None]:
-    """The loop over chunks of positives; `sigmoid_of(items, positives)` is σ of their differences."""
+    """The loop over chunks of positives."""
     xp = framework.xp
     queries, width = items.shape
-    near = xp.where(positives.real, positives.among(items), hidden)
+    near = xp.where(positives.real, positives.among(items), form.hidden)
     turns = positives.relevance.turns
     chunk = framework.positives_a_turn(queries, width, turns)
+    gradient = weight is not None
 
     def turn(
         number: Array | int, carry: tuple[Array, Array | None, Array | None]
@@ -169,12 +129,10 @@ def _over_positives(
         first = number * chunk
         known = isinstance(turns, int) and isinstance(first, int)
         places, real = positives.places(first, min(chunk, turns - first) if known else chunk)
-        own = framework.kept(xp.where(real, framework.take_along(near, places), neutral))[:, :, None]
+        own = framework.kept(xp.where(real, framework.take_along(near, places), form.neutral))[:, :, None]
 
-        total, slope, total_slope = _compared(framework, sigmoid_of, items, own, weight is not None)
-        near_total, near_slope, near_total_slope = _compared(
-            framework, sigmoid_of, near, own, weight is not None
-        )
+        total, slope, total_slope = _compared(framework, form.sigmoid_of, items, own, gradient)
+        near_total, near_slope, near_total_slope = _compared(framework, form.sigmoid_of, near, own, gradient)
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
         rank, rank_among_positives = total + 0.5, near_total + 0.5
         value, d_rank, d_rank_among = of_ranks(rank, rank_among_positives)

@@ -163,6 +163,52 @@ class MaskRelevance:
         return None
 
 
+@dataclass(frozen=True)
+class Positives:
+    """A part [q, m] of the columns of a block that holds each query's positives.
+
+    Where it is known how many a query has at most, these alone, in order; else all columns of the window.
+    """
+
+    framework: Framework
+    relevance: Relevance
+    real: Array
+    """Boolean, [q, m]: whether an entry is a positive."""
+    columns: Array | None
+    """[q, m], where each entry lies in the window; None: at its own place."""
+
+    @classmethod
+    def of(cls, framework: Framework, relevance: Relevance) -> Positives:
+        """Those of a block. To be made outside of branches, which may be traced by themselves."""
+        if not isinstance(relevance.turns, int):
+            relevance.places(0, 1)  # what it keeps must not be made in one either
+            return cls(framework, relevance, relevance.positives, None)
+        columns, real = relevance.places(0, relevance.turns)
+        return cls(framework, relevance, real, columns)
+
+    def among(self, array: Array) -> Array:
+        """The entries of an array [q, g], [q, m]."""
+        window = self.framework.columns(array, self.relevance.window)
+        return window if self.columns is None else self.framework.take_along(window, self.columns)
+
+    def places(self, first: Array | int, width: int) -> tuple[Array, Array]:
+        """As `Relevance.places`, within the part."""
+        if self.columns is None:
+            return self.relevance.places(first, width)
+        xp = self.framework.xp
+        number = xp.zeros_like(self.columns[:, :1]) + self.framework.arange(width, self.real)[None, :] + first
+        real = number < xp.astype(self.relevance.count, number.dtype)[:, None]
+        return xp.where(real, number, 0), real
+
+    def add(self, array: Array, values: Array) -> Array:
+        """Values [q, m] added to the columns of an array [q, g] where they lie. May overwrite it."""
+        window = self.relevance.window
+        if self.columns is not None:
+            nothing = self.framework.zeros((values.shape[0], window.width), values)
+            values = self.framework.add_at(nothing, self.columns, values)
+        return self.framework.add_columns(array, window, values)
+
+
 class Relation(Protocol):
     """Which items of a gallery are candidates and positives of each query of a batch."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rankloss._framework import Array, Framework
-from rankloss._relevance import Relevance
+from rankloss._relevance import Positives, Relevance
 from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables
 
 LEAST_SPREAD, MOST_SPREAD = 70.0, 2100.0
@@ -53,7 +53,7 @@ def sampled_loss_and_gradient(
     of_ranks: Callable[[Array, Array], tuple[Array, Array, Array]],
     grid: ScoreGrid,
     items: Array,
-    relevance: Relevance,
+    positives: Positives,
     share: Array,
     weight: Array | None,
 ) -> tuple[Array, Array | None]:
@@ -62,26 +62,22 @@ def sampled_loss_and_gradient(
     `items` are s/τ, centred on the positives; `share` and `weight` [q, 1] say what a positive counts in the loss
     and in the gradient.
     """
-    xp, window = framework.xp, relevance.window
-    queries = items.shape[0]
+    xp, queries = framework.xp, items.shape[0]
     places_of_items = grid.places(items)
-    near = Places(*(framework.columns(array, window) for array in places_of_items))
-    turns = relevance.turns
+    near = Places(*(positives.among(array) for array in places_of_items))
+    turns = positives.relevance.turns
     # The positives in chunks where their number is not known, all at once where it is.
     chunk = turns if isinstance(turns, int) else framework.sampled_a_turn
     count = framework.chunks(turns, chunk)
 
-    def positives(number: Array | int) -> tuple[Array, Array, Places]:
-        return all_positives or chunk_of_positives(number)
-
-    def chunk_of_positives(number: Array | int) -> tuple[Array, Array, Places]:
-        columns, real = relevance.places(number * chunk, chunk)
+    def chunk_of(number: Array | int) -> tuple[Array, Array, Places]:
+        columns, real = positives.places(number * chunk, chunk)
+        if isinstance(turns, int):  # `near` are the positives, and all of them
+            return columns, real, near
         return columns, real, Places(*(framework.take_along(array, columns) for array in near))
 
-    all_positives = chunk_of_positives(0) if isinstance(turns, int) else None
-
     def gather(number: Array | int, tables: Tables) -> Tables:
-        _, real, places = positives(number)
+        _, real, places = chunk_of(number)
         return grid.add(tables, places, xp.astype(real, items.dtype))
 
     of_items = grid.add(grid.tables(queries), places_of_items, xp.ones_like(items))
@@ -92,7 +88,7 @@ def sampled_loss_and_gradient(
 
     def rank(number: Array | int, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         losses, d_near, d_items, d_positives = carry
-        columns, real, places = positives(number)
+        columns, real, places = chunk_of(number)
         # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
         ranks = grid.at(counts[:, :queries, ...], places) + 0.5
         among = grid.at(counts[:, queries:, ...], places) + 0.5
@@ -116,11 +112,9 @@ def sampled_loss_and_gradient(
     heights = grid.slopes(grid.near(*tables))
 
     def spread(number: Array | int, d_near: Array) -> Array:
-        columns, real, places = positives(number)
+        columns, real, places = chunk_of(number)
         d_positives = grid.at(heights[:, queries:, ...], places)
         return framework.add_at(d_near, columns, xp.where(real, d_positives, 0))
 
     d_near = framework.loop(count, spread, d_near)
-    return losses[:, 0], framework.add_columns(
-        grid.at(heights[:, :queries, ...], places_of_items), window, d_near
-    )
+    return losses[:, 0], positives.add(grid.at(heights[:, :queries, ...], places_of_items), d_near)

@@ -134,9 +134,9 @@ class JaxFramework(Framework):
     # -- forms whose derivatives are as exact as they are, for second derivatives of a loss
 
     def sums(self, terms: Callable[[Array], Sequence[Array]], array: Array) -> list[Array]:
-        # XLA on a CPU sums along an axis without fusing what makes the terms, or entry by entry. It makes a few
-        # vectorised loops of sums of the first eighth, the second, …, of three terms at a time; with more it would no
-        # longer write them out.
+        # A sum along a row, XLA on a CPU fuses with what makes the terms in a loop that is not vectorised, or not at
+        # all. That of a row's eighths is a vectorised loop while it is written out: at 4,096 rows FastAP takes 1.28
+        # times the floor with three terms at a time, 1.42 with four and 1.78 with six.
         width = array.shape[1] // FOLDS
         if not self.on_cpu(array) or width < LEAST_FOLDED:
             plain: list[Array] = super().sums(terms, array)
