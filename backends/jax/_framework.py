@@ -35,7 +35,7 @@ class JaxFramework(Framework):
 
     # Few arrays of a block's size are written, and matrix products of few rows are slow: at 16,384 rows on two cores,
     # SupCon takes 1.50, 1.09 and 1.13 times the floor in blocks of 64, 128 and 256, Smooth-AP 1.54, 1.56 and 1.35.
-    block_elements = 1 << 22
+    block_elements = 1 << 21  # twice as many take Smooth-AP with labels beyond 256 MiB at 16,384 rows
     least_rows = 128
 
     turns_an_item = 105
