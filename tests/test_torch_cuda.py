@@ -22,8 +22,10 @@ EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
 @contextmanager
 def no_waiting() -> Iterator[None]:
     """An error where the CPU waits for the GPU."""
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
