@@ -246,10 +246,13 @@ class Framework:
 
     # -- blocks
 
-    def rows_a_block(self, queries: int, items: int, array: Array) -> int:
-        """How many queries make a block when the user does not say; `array` lies where it will be computed."""
+    def rows_a_block(self, queries: int, items: int, array: Array, factor: int = 1) -> int:
+        """How many queries make a block when the user does not say; `array` lies where it will be computed.
+
+        A block on a CPU may hold `factor` times as many scores as usual.
+        """
         if self.on_cpu(array):
-            size = self.block_elements // max(1, items)
+            size = factor * self.block_elements // max(1, items)
             size = min(size, max(self.most_rows, size // 8))
         else:
             size = self.accelerator_elements // max(1, items)

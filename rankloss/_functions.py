@@ -15,7 +15,7 @@ from rankloss._framework import Array, Framework, framework_of
 from rankloss._metrics import Metric, check_metric, evaluate_metric
 from rankloss._passes import embedding_pass, score_pass
 from rankloss.objectives import Objective, RankingObjective
-from rankloss.objectives._objective import check_objective
+from rankloss.objectives._objective import block_factor, check_objective
 from rankloss.objectives.blockwise import Blockwise, split_objective
 
 
@@ -209,7 +209,9 @@ def _embedding(
     batch = check_embedding_batch(framework, function, embeddings, labels, options, num_blocks)
     _refuse_autograd(embeddings=batch.embeddings, gallery=batch.gallery)
     wanted = (gradient, gradient and batch.gallery is not None)
-    result = embedding_pass(framework, inner.loss_and_gradient, batch, num_blocks, wanted)
+    result = embedding_pass(
+        framework, inner.loss_and_gradient, batch, num_blocks, wanted, block_factor(inner)
+    )
     if not gradient:
         return result.value, None
     d_queries = framework.xp.astype(result.d_queries, batch.embeddings.dtype)
@@ -225,7 +227,7 @@ def _score(
     ranking = check_score_objective(objective)
     batch = check_score_batch(framework, function, scores, relevant, options)
     _refuse_autograd(scores=batch.scores)
-    result = score_pass(framework, ranking.loss_and_gradient, batch, gradient)
+    result = score_pass(framework, ranking.loss_and_gradient, batch, gradient, block_factor(ranking))
     return result.value, framework.xp.astype(result.d_queries, batch.scores.dtype) if gradient else None
 
 

@@ -48,6 +48,7 @@ def embedding_pass(
     batch: EmbeddingBatch,
     num_blocks: int = 1,
     gradient: tuple[bool, bool] = (False, False),
+    block_factor: int = 1,
 ) -> Result:
     """The value of a batch of embeddings; `gradient`: by the embeddings, by the gallery.
 
@@ -68,7 +69,10 @@ def embedding_pass(
     results = []
     for number, part in enumerate(parts):
         own_scale = (weights * factor)[number * size : (number + 1) * size] if any(wanted) else None
-        results.append(_part_pass(framework, evaluate, part, own_scale, wanted, batch.block_size))
+        block_size = batch.block_size or framework.rows_a_block(
+            part.queries.shape[0], part.gallery.shape[0], part.gallery, block_factor
+        )
+        results.append(_part_pass(framework, evaluate, part, own_scale, wanted, block_size))
     losses = _concat(framework, [r.value for r in results])
     value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, batch.query_shape)
     if gallery is None:
@@ -84,7 +88,13 @@ def embedding_pass(
     )
 
 
-def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, gradient: bool = False) -> Result:
+def score_pass(
+    framework: Framework,
+    evaluate: Evaluate,
+    batch: ScoreBatch,
+    gradient: bool = False,
+    block_factor: int = 1,
+) -> Result:
     """The value of a batch of scores, and its gradient by the scores in the type in which they are computed."""
     xp = framework.xp
     queries, items = batch.scores.shape
@@ -111,7 +121,7 @@ def score_pass(framework: Framework, evaluate: Evaluate, batch: ScoreBatch, grad
             step,
             None,
             (scores, weights * factor, *relation.rows),
-            framework.rows_a_block(queries, items, scores),
+            framework.rows_a_block(queries, items, scores, block_factor),
         )[1]
         losses, d_scores = outputs if gradient else (outputs[0], None)
     value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, (queries,))
@@ -190,7 +200,7 @@ def _part_pass(
     part: _Part,
     scale: Array | None,
     gradient: tuple[bool, bool],
-    block_size: int | None,
+    block_size: int,
 ) -> Result:
     """Losses [q] of a part and the gradients by its rows, all in the order of the batch."""
     queries, gallery = part.queries, part.gallery
@@ -208,7 +218,7 @@ def _part_pass(
         step,
         framework.xp.zeros_like(gallery) if gradient[1] else None,
         (queries, *scales, *part.relation.rows),
-        block_size or framework.rows_a_block(queries.shape[0], gallery.shape[0], gallery),
+        block_size,
     )
     return Result(
         _unsorted(framework, losses, part.order),

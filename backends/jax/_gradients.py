@@ -22,6 +22,7 @@ from rankloss._metrics import Metric, evaluate_metric
 from rankloss._passes import Evaluate, Result, embedding_pass, score_pass
 from rankloss.jax._framework import JaxFramework
 from rankloss.objectives import RankingObjective
+from rankloss.objectives._objective import block_factor
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Plan:
         if isinstance(self.what, RankingObjective):
             return self.what.loss_and_gradient
         return partial(evaluate_metric, self.what)
+
+    @property
+    def block_factor(self) -> int:
+        """How many times as many scores as usual a block may hold."""
+        return block_factor(self.what) if isinstance(self.what, RankingObjective) else 1
 
 
 class Variables(NamedTuple):
@@ -81,7 +87,9 @@ def run_embeddings(
         plan.block_size,
     )
     with _full_precision():
-        return embedding_pass(JaxFramework(), plan.evaluate, batch, plan.num_blocks, wanted)
+        return embedding_pass(
+            JaxFramework(), plan.evaluate, batch, plan.num_blocks, wanted, plan.block_factor
+        )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -91,7 +99,7 @@ def run_scores(plan: Plan, wanted: tuple[bool, bool], variables: Variables, cons
         variables.queries, constants.relevant, constants.valid, constants.weights, plan.reduction
     )
     with _full_precision():
-        return score_pass(JaxFramework(), plan.evaluate, batch, wanted[0])
+        return score_pass(JaxFramework(), plan.evaluate, batch, wanted[0], plan.block_factor)
 
 
 def _full_precision() -> AbstractContextManager[object]:

@@ -158,10 +158,10 @@ class TensorFlowFramework(Framework):
     def add_product(self, total: Array, left: Array, right: Array) -> Array:
         return total + Array(tf.linalg.matmul(left.tensor, right.tensor, transpose_a=True))
 
-    def rows_a_block(self, queries: Any, items: Any, array: Array) -> Any:
+    def rows_a_block(self, queries: Any, items: Any, array: Array, factor: int = 1) -> Any:
         if isinstance(queries, int) and isinstance(items, int):
-            return super().rows_a_block(queries, items, array)
-        budget = as_length(self.block_elements) // tf.maximum(as_length(items), 1)
+            return super().rows_a_block(queries, items, array, factor)
+        budget = as_length(factor * self.block_elements) // tf.maximum(as_length(items), 1)
         size = tf.maximum(budget, self.least_rows)
         return Length(tf.maximum(tf.minimum(size, as_length(queries)), 1))
 

@@ -21,6 +21,7 @@ from rankloss._functions import check_score_objective
 from rankloss._metrics import Metric, check_metric, evaluate_metric
 from rankloss._passes import Evaluate, Result, embedding_pass, score_pass
 from rankloss.objectives import Objective
+from rankloss.objectives._objective import block_factor
 from rankloss.objectives.blockwise import split_objective
 from rankloss.tensorflow._array import Array, wrapped
 from rankloss.tensorflow._framework import TensorFlowFramework
@@ -80,7 +81,9 @@ def embedding_loss(
         gallery = arrays[1] if len(arrays) > 1 else None
         changed = replace(batch, embeddings=arrays[0], gallery=gallery, **changes)
         by_both = (wanted[0], len(wanted) > 1 and wanted[1])
-        return _of_embeddings(framework, inner.loss_and_gradient, changed, num_blocks, by_both)
+        return _of_embeddings(
+            framework, inner.loss_and_gradient, changed, num_blocks, by_both, block_factor(inner)
+        )
 
     arrays = (batch.embeddings,) if batch.gallery is None else (batch.embeddings, batch.gallery)
     return differentiable(evaluate, arrays, batch.weights, batch.reduction)
@@ -114,7 +117,7 @@ def score_loss(
 
     def evaluate(arrays: tuple[Array, ...], wanted: tuple[bool, ...], **changes: Any) -> Result:
         changed = replace(batch, scores=arrays[0], **changes)
-        return _of_scores(framework, ranking.loss_and_gradient, changed, wanted[0])
+        return _of_scores(framework, ranking.loss_and_gradient, changed, wanted[0], block_factor(ranking))
 
     return differentiable(evaluate, (batch.scores,), batch.weights, batch.reduction)
 
@@ -174,25 +177,30 @@ def _of_embeddings(
     batch: EmbeddingBatch,
     num_blocks: int = 1,
     wanted: tuple[bool, bool] = (False, False),
+    factor: int = 1,
 ) -> Result:
     arrays = (batch.embeddings,) if batch.gallery is None else (batch.embeddings, batch.gallery)
     shape = batch.query_shape if batch.reduction == "none" else ()
     return unless_empty(
         framework,
         (*batch.query_shape, arrays[-1].shape[0]),
-        lambda: embedding_pass(framework, evaluate, batch, num_blocks, wanted),
+        lambda: embedding_pass(framework, evaluate, batch, num_blocks, wanted, factor),
         lambda: _nothing(framework, shape, arrays, wanted),
     )
 
 
 def _of_scores(
-    framework: TensorFlowFramework, evaluate: Evaluate, batch: ScoreBatch, wanted: bool = False
+    framework: TensorFlowFramework,
+    evaluate: Evaluate,
+    batch: ScoreBatch,
+    wanted: bool = False,
+    factor: int = 1,
 ) -> Result:
     shape = batch.scores.shape[:1] if batch.reduction == "none" else ()
     return unless_empty(
         framework,
         batch.scores.shape,
-        lambda: score_pass(framework, evaluate, batch, wanted),
+        lambda: score_pass(framework, evaluate, batch, wanted, factor),
         lambda: _nothing(framework, shape, (batch.scores,), (wanted,)),
     )
 

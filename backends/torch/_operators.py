@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from rankloss._arguments import EmbeddingBatch, Reduction, ScoreBatch
 from rankloss._passes import Evaluate, Result, embedding_pass, score_pass
 from rankloss.objectives import Blockwise, Objective
+from rankloss.objectives._objective import block_factor
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._compiled import CompiledEvaluation
 from rankloss.torch._framework import TorchFramework
@@ -46,9 +47,14 @@ def plan_key(objective: Objective, *settings: Any) -> str:
     inner, num_blocks = split_objective(objective)
     blocks = num_blocks if isinstance(objective, Blockwise) else None
     # Spelled out, lest the compiler takes a number that changes for a variable of the graph.
-    options = tuple([(name, f"{getattr(inner, name)!r}") for name in inner.__dataclass_fields__])
+    options = tuple([(name, f"{getattr(inner, name)!r}") for name in _option_names(type(inner))])
     key: str = _registered(type(inner), options, blocks, *settings)
     return key
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _option_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -116,7 +122,7 @@ def embedding_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradients by embeddings and gallery, empty where not wanted."""
     known = _PLANS[plan]
-    _, num_blocks = split_objective(known.objective)
+    objective, num_blocks = split_objective(known.objective)
     framework, wanted = TorchFramework(), (for_embeddings, for_gallery)
     batch = EmbeddingBatch(
         embeddings,
@@ -132,7 +138,10 @@ def embedding_operator(
     )
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
         result = _evaluated(
-            known, lambda evaluate: embedding_pass(framework, evaluate, batch, num_blocks, wanted)
+            known,
+            lambda evaluate: embedding_pass(
+                framework, evaluate, batch, num_blocks, wanted, block_factor(objective)
+            ),
         )
         return _outputs(result, embeddings)
 
@@ -186,8 +195,11 @@ def score_operator(
     known = _PLANS[plan]
     framework = TorchFramework()
     batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
+    factor = block_factor(split_objective(known.objective)[0])
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
-        result = _evaluated(known, lambda evaluate: score_pass(framework, evaluate, batch, for_scores))
+        result = _evaluated(
+            known, lambda evaluate: score_pass(framework, evaluate, batch, for_scores, factor)
+        )
         return _outputs(result, scores)
 
 

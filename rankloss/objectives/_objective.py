@@ -17,6 +17,8 @@ class RankingObjective(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    # Not demanded: `block_factor`, see the function of that name.
+
     def loss_and_gradient(
         self, framework: Framework, scores: Array, relevance: Relevance, scale: Array | None
     ) -> tuple[Array, Array | None]:
@@ -33,6 +35,16 @@ class RankingObjective(Protocol):
             None.
         """
         ...
+
+
+def block_factor(objective: RankingObjective) -> int:
+    """How many times as many scores as usual a block may hold: its attribute `block_factor`, or 1.
+
+    More is for formulas that make few arrays of a block's size: they stay in the caches with longer blocks, of which
+    the matrix products are faster.
+    """
+    factor: int = getattr(objective, "block_factor", 1)
+    return factor
 
 
 def check_objective(objective: object, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rankloss._arguments import check_temperature
 from rankloss._framework import Array, Framework
@@ -37,6 +38,8 @@ class SupCon:
     """
 
     temperature: float = 0.1
+
+    block_factor: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", check_temperature(self.temperature))
