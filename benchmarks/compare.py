@@ -3,10 +3,10 @@
 python benchmarks/compare.py [--new FOLDER] [--saved FOLDER] [--tolerance 0.25]
 
 Only ratios to the floor are compared, never seconds, and memory, each with the saved one of the same loss, way and
-size; ratios that were measured while other processes worked are left out. A ratio is worse where its median is over
-the saved one by more than the tolerance and its lower quartile is over the saved upper quartile, so that noise alone
-does not count; memory where it is over by more than the tolerance and 16 MiB. The exit status is 1 if anything is
-worse, 2 if there was nothing to compare.
+size, and of the same processor where there are some; ratios that were measured while other processes worked are left
+out. A ratio is worse where its median is over the saved one by more than the tolerance and its lower quartile is over
+the saved upper quartile, so that noise alone does not count; memory where it is over by more than the tolerance and
+16 MiB. The exit status is 1 if anything is worse, 2 if there was nothing to compare.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from results import NEW, SAVED, Record, identity, is_quiet, read
 
@@ -67,6 +68,17 @@ def comparisons(saved: list[Record], new: list[Record], tolerance: float) -> Ite
             yield Comparison(what, "MiB", old["mib"], record["mib"], is_larger(old, record, tolerance))
 
 
+def saved_of(folder: Path, name: str, environment: dict[str, Any]) -> dict[str, Any]:
+    """The saved results of the same processor, in a folder or one within it; else the folder's own."""
+
+    def hardware(content: dict[str, Any]) -> list[Any]:
+        return [content["environment"].get(part) for part in ("processor", "caches", "device")]
+
+    found = [read(file) for file in (folder / name, *sorted(folder.glob(f"*/{name}")))]
+    here = hardware({"environment": environment})
+    return next((content for content in found if hardware(content) == here), found[0])
+
+
 def status(found: list[Comparison]) -> int:
     """0 if nothing is worse, 1 if something is, 2 if nothing was compared."""
     return (1 if any(comparison.worse for comparison in found) else 0) if found else 2
@@ -82,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found: list[Comparison] = []
     for name in ("speed.json", "memory.json"):
-        old, new = (read(folder / name) for folder in (options.saved, options.new))
+        new = read(options.new / name)
+        old = saved_of(options.saved, name, new["environment"])
         if old["records"] and new["records"] and old["environment"] != new["environment"]:
             print(
                 f"{name}: another machine or other versions than the saved ones; ratios may differ for that"

@@ -152,8 +152,7 @@ def memory(records: list[Record]) -> str:
         planned = f" ({record['planned_mib']:,.0f})" if "planned_mib" in record else ""
         return f"{record['mib']:,.0f}{planned}"
 
-    table = grid(records, "MiB, by rows", label, lambda r: r["rows"], cell)
-    return pictured(table, records, "memory", "Memory by rows; black marks are what we aim at")
+    return grid(records, "MiB, by rows", label, lambda r: r["rows"], cell)
 
 
 def faster_peers(records: list[Record]) -> str:
@@ -223,14 +222,48 @@ def machine(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def on_a_gpu(records: list[Record]) -> str:
-    """Cost against the number of rows on a GPU, as a ratio and in milliseconds."""
+def all_rows(records: list[Record], corner: str, cell: Callable[[Record], str]) -> str:
+    """Cost against the number of rows, of all objectives in one table."""
     return grid(
-        sorted(records, key=lambda record: OBJECTIVES.index(objective_of(record))),
-        "× floor and ms, by rows",
+        sorted(
+            [record for record in records if record["group"] == "rows"],
+            key=lambda record: OBJECTIVES.index(objective_of(record)),
+        ),
+        corner,
         label,
         lambda record: record["rows"],
-        lambda record: f"{record['ratio'][1]:,.1f}; {record['milliseconds'][1]:,.1f} ms",
+        cell,
+    )
+
+
+def with_milliseconds(record: Record) -> str:
+    """Medians of the ratio and of the time."""
+    return f"{record['ratio'][1]:,.1f}; {record['milliseconds'][1]:,.1f} ms"
+
+
+def median(record: Record) -> str:
+    """That of the ratio."""
+    return f"{record['ratio'][1]:,.2f}" + ("" if is_quiet(record) else " ~")
+
+
+def block_choices(records: list[Record]) -> str:
+    """By how much the automatic block size misses the best one, and which that is."""
+    chosen = [record for record in records if record["group"] == "blocks"]
+
+    def cell(record: Record) -> str:
+        best = min(
+            (r for r in chosen if _same_but_block(r, record) and r["block_size"] is not None),
+            key=lambda r: float(r["ratio"][1]),
+        )
+        quiet = "" if is_quiet(record) else " ~"
+        return f"{record['ratio'][1] / best['ratio'][1]:.2f} ({best['block_size']}){quiet}"
+
+    return grid(
+        [record for record in chosen if record["block_size"] is None],
+        "automatic ÷ best (the best), by rows",
+        label,
+        lambda record: record["rows"],
+        cell,
     )
 
 
@@ -244,6 +277,7 @@ def tables(folder: Path) -> dict[str, str]:
     speed, used, errors = (read(folder / f"{name}.json") for name in ("speed", "memory", "accuracy"))
     records = speed["records"]
     gpu = read(folder / "cuda" / "speed.json")
+    xeon, xeon_used = (read(folder / "xeon" / f"{name}.json") for name in ("speed", "memory"))
     return {
         "machine": machine(speed),
         "floors": floors(records),
@@ -253,12 +287,22 @@ def tables(folder: Path) -> dict[str, str]:
         "dimensions": of_group(records, "dimensions", "× floor, by d", "dimensions"),
         "positives": of_group(records, "positives", "× floor, by positives a query", "positives"),
         "blocks": blocks(records),
-        "memory": memory(used["records"]),
+        "memory": pictured(
+            memory(used["records"]),
+            used["records"],
+            "memory",
+            "Memory by rows; black marks are what we aim at",
+        ),
         "accuracy": accuracy(errors["records"]),
         "limits": limits(),
         "faster": faster_peers(records),
+        "xeon_machine": machine(xeon),
+        "xeon": all_rows(xeon["records"], "× floor, by rows", median),
+        "xeon_blocks": block_choices(xeon["records"]),
+        "xeon_memory": memory(xeon_used["records"]),
+        "xeon_faster": faster_peers(xeon["records"]),
         "gpu_machine": machine(gpu),
-        "gpu": on_a_gpu(gpu["records"]),
+        "gpu": all_rows(gpu["records"], "× floor and ms, by rows", with_milliseconds),
         "gpu_faster": faster_peers(gpu["records"]),
     }
 

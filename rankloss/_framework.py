@@ -33,10 +33,10 @@ class Framework:
     """How many queries a block has at least, however long the gallery: fewer make slow matrix products."""
 
     most_rows = 256
-    """How many queries a block has at most, unless it would hold less than an eighth of `block_elements`.
+    """How many queries a block has at most, unless it would hold less than a quarter of `block_elements`.
 
-    More no longer make faster matrix products, and leave the caches: at 512 rows, d = 128 and one thread, PyTorch's
-    Smooth-AP takes 1.3 to 1.5 times as long in one block as in two.
+    More no longer make faster matrix products, and leave the caches: at 1,024 rows and d = 128 PyTorch's FastAP takes
+    1.2 times as long in one block as in two or four. At 512 rows two blocks are slower than one, by their calls.
     """
 
     accelerator_elements = 1 << 24
@@ -252,8 +252,8 @@ class Framework:
         A block on a CPU may hold `factor` times as many scores as usual.
         """
         if self.on_cpu(array):
-            size = factor * self.block_elements // max(1, items)
-            size = min(size, max(self.most_rows, size // 8))
+            usual = self.block_elements // max(1, items)
+            size = min(factor * usual, max(self.most_rows, usual // 4))
         else:
             size = self.accelerator_elements // max(1, items)
         return max(1, min(queries, max(self.least_rows, size)))

@@ -126,6 +126,33 @@ def test_exit_status(
         assert compare.main([*arguments, "--tolerance", "0.6"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("processor", "device", "ratio"),
+    [("this", None, 2.0), ("that", None, 3.0), ("this", "a GPU", 4.0), ("another", None, 2.0)],
+)
+def test_new_results_are_compared_with_those_of_the_same_processor(
+    tmp_path: Path, processor: str, device: str | None, ratio: float
+) -> None:
+    for folder, record in (
+        ("", ("this", None, 2.0)),
+        ("b", ("that", None, 3.0)),
+        ("c", ("this", "a GPU", 4.0)),
+    ):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        content = {
+            "environment": {"processor": record[0], "versions": {}}
+            | ({"device": record[1]} if record[1] else {}),
+            "commands": [],
+            "records": [SPEED | {"ratio": [record[2]] * 3}],
+        }
+        (tmp_path / folder / "speed.json").write_text(json.dumps(content))
+    environment = {"processor": processor, "versions": {"numpy": "9"}} | (
+        {"device": device} if device else {}
+    )
+    (found,) = compare.saved_of(tmp_path, "speed.json", environment)["records"]
+    assert found["ratio"][1] == ratio
+
+
 def test_results_are_kept_one_a_measurement_and_resumed(tmp_path: Path) -> None:
     file = tmp_path / "new" / "speed.json"
     measured = {name: value for name, value in SPEED.items() if name not in results.MEASURES}
@@ -176,6 +203,22 @@ def test_the_automatic_block_size_is_compared_with_the_best() -> None:
         "| × floor, by block size | automatic ÷ best | 32 | 64 | automatic |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| **SmoothAP**, JAX, 512 rows | 1.10 | 4.00 | 2.00 | 2.20 |",
+    ]
+
+
+def test_another_processor_has_a_table_of_choices() -> None:
+    sized = [SPEED | {"group": "blocks", "block_size": size} for size in (32, 64, None)]
+    for record, ratio in zip(sized, (4.0, 2.0, 2.2), strict=True):
+        record["ratio"] = [ratio] * 3
+    assert report.block_choices(sized).splitlines() == [
+        "| automatic ÷ best (the best), by rows | 512 |",
+        "| --- | ---: |",
+        "| **SmoothAP**, JAX | 1.10 (64) |",
+    ]
+    assert report.all_rows([*sized, SPEED], "× floor, by rows", report.median).splitlines() == [
+        "| × floor, by rows | 512 |",
+        "| --- | ---: |",
+        "| **SmoothAP**, JAX | 2.00 |",
     ]
 
 
