@@ -33,11 +33,14 @@ class Framework:
     """How many queries a block has at least, however long the gallery: fewer make slow matrix products."""
 
     most_rows = 256
-    """How many queries a block has at most, unless it would hold less than a quarter of `block_elements`.
+    """How many queries a block has at most, unless it would hold fewer than `few_elements` similarities.
 
     More no longer make faster matrix products, and leave the caches: at 1,024 rows and d = 128 PyTorch's FastAP takes
     1.2 times as long in one block as in two or four. At 512 rows two blocks are slower than one, by their calls.
     """
+
+    few_elements = 1 << 18
+    """Up to this many similarities a block's calls take longer than what they compute."""
 
     accelerator_elements = 1 << 24
     """How many similarities a block may hold on a GPU or the like, where each block costs its kernels' launches.
@@ -252,8 +255,8 @@ class Framework:
         A block on a CPU may hold `factor` times as many scores as usual.
         """
         if self.on_cpu(array):
-            usual = self.block_elements // max(1, items)
-            size = min(factor * usual, max(self.most_rows, usual // 4))
+            size = factor * self.block_elements // max(1, items)
+            size = min(size, max(self.most_rows, self.few_elements // max(1, items)))
         else:
             size = self.accelerator_elements // max(1, items)
         return max(1, min(queries, max(self.least_rows, size)))
