@@ -297,6 +297,7 @@ def tables(folder: Path) -> dict[str, str]:
         "limits": limits(),
         "faster": faster_peers(records),
         "xeon_machine": machine(xeon),
+        "xeon_floors": floors(xeon["records"]),
         "xeon": all_rows(xeon["records"], "× floor, by rows", median),
         "xeon_blocks": block_choices(xeon["records"]),
         "xeon_memory": memory(xeon_used["records"]),

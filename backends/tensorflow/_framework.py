@@ -24,8 +24,8 @@ class TensorFlowFramework(Framework):
     name = "tensorflow"
 
     # Measured with d = 128, 8 views on two cores. At 4,096 rows, with the core's numbers, Smooth-AP takes 1.3 times
-    # as long in functions. At 16,384, under XLA, it takes 2.83, 2.61, 2.46 and 2.38 times the floor in blocks of 32 to
-    # 256 queries, SupCon 1.65, 1.57, 1.34 and 1.31.
+    # as long in functions. At 16,384, under XLA, it takes 2.83, 2.61, 2.46 and 2.38 times the floor in blocks of 32,
+    # 64, 128 and 256 queries, SupCon 1.65, 1.57, 1.34 and 1.31.
     block_elements = 1 << 18
     least_rows = 128
     ranking_elements = 1 << 20
