@@ -48,7 +48,12 @@ def most_rows(name: str) -> float:
 def times(record: Record) -> str:
     """Median and quartiles of a ratio."""
     low, median, high = (f"{value:.2f}" if value < 100 else f"{value:,.0f}" for value in record["ratio"])
-    return f"{median} ({low}–{high})" + ("" if is_quiet(record) else " ~")
+    return f"{median} ({low}–{high}){mark(record)}"
+
+
+def mark(record: Record) -> str:
+    """Of what was measured while others worked."""
+    return "" if is_quiet(record) else " ~"
 
 
 def grid(
@@ -122,9 +127,9 @@ def blocks(records: list[Record]) -> str:
     chosen = [record for record in records if record["group"] == "blocks"]
 
     def row_of(record: Record) -> str:
-        same = [r["ratio"][1] for r in chosen if _same_but_block(r, record) and r["block_size"] is not None]
+        best = _best_size(chosen, record)
         own = [r["ratio"][1] for r in chosen if _same_but_block(r, record) and r["block_size"] is None]
-        verdict = f"{own[0] / min(same):.2f}" if own and same else NOT_MEASURED
+        verdict = f"{own[0] / best['ratio'][1]:.2f}" if own and best else NOT_MEASURED
         return f"{label(record)}, {record['rows']:,d} rows | {verdict}"
 
     table = grid(
@@ -132,7 +137,7 @@ def blocks(records: list[Record]) -> str:
         "× floor, by block size | automatic ÷ best",
         row_of,
         lambda r: r["block_size"],
-        lambda r: f"{r['ratio'][1]:.2f}" + ("" if is_quiet(r) else " ~"),
+        lambda r: f"{r['ratio'][1]:.2f}{mark(r)}",
         heading=lambda size: "automatic" if size is None else str(size),
     )
     table = table.replace("| --- |", "| --- | ---: |", 1)
@@ -143,6 +148,12 @@ def blocks(records: list[Record]) -> str:
 
 def _same_but_block(one: Record, other: Record) -> bool:
     return all(one[name] == other[name] for name in ("library", "loss", "way", "rows"))
+
+
+def _best_size(records: list[Record], record: Record) -> Record | None:
+    """The fastest of the same with a given block size."""
+    given = (r for r in records if _same_but_block(r, record) and r["block_size"] is not None)
+    return min(given, key=lambda r: float(r["ratio"][1]), default=None)
 
 
 def memory(records: list[Record]) -> str:
@@ -243,7 +254,7 @@ def with_milliseconds(record: Record) -> str:
 
 def median(record: Record) -> str:
     """That of the ratio."""
-    return f"{record['ratio'][1]:,.2f}" + ("" if is_quiet(record) else " ~")
+    return f"{record['ratio'][1]:,.2f}{mark(record)}"
 
 
 def block_choices(records: list[Record]) -> str:
@@ -251,12 +262,10 @@ def block_choices(records: list[Record]) -> str:
     chosen = [record for record in records if record["group"] == "blocks"]
 
     def cell(record: Record) -> str:
-        best = min(
-            (r for r in chosen if _same_but_block(r, record) and r["block_size"] is not None),
-            key=lambda r: float(r["ratio"][1]),
-        )
-        quiet = "" if is_quiet(record) else " ~"
-        return f"{record['ratio'][1] / best['ratio'][1]:.2f} ({best['block_size']}){quiet}"
+        best = _best_size(chosen, record)
+        if best is None:
+            return NOT_MEASURED
+        return f"{record['ratio'][1] / best['ratio'][1]:.2f} ({best['block_size']}){mark(record)}"
 
     return grid(
         [record for record in chosen if record["block_size"] is None],

@@ -33,6 +33,10 @@ SPEED = {
     "error": 1e-7,
     "code": "made up",
 }
+SIZED = [
+    SPEED | {"group": "blocks", "block_size": size, "ratio": [ratio] * 3}
+    for size, ratio in ((32, 4.0), (64, 2.0), (None, 2.2))
+]
 MEMORY = {
     "rows": 512,
     "positives": 7,
@@ -196,10 +200,7 @@ def test_tables_tell_what_is_impossible_from_what_was_not_measured() -> None:
 
 
 def test_the_automatic_block_size_is_compared_with_the_best() -> None:
-    sized = [SPEED | {"group": "blocks", "block_size": size} for size in (32, 64, None)]
-    for record, ratio in zip(sized, (4.0, 2.0, 2.2), strict=True):
-        record["ratio"] = [ratio] * 3
-    assert report.blocks(sized).splitlines() == [
+    assert report.blocks(SIZED).splitlines() == [
         "| × floor, by block size | automatic ÷ best | 32 | 64 | automatic |",
         "| --- | ---: | ---: | ---: | ---: |",
         "| **SmoothAP**, JAX, 512 rows | 1.10 | 4.00 | 2.00 | 2.20 |",
@@ -207,15 +208,12 @@ def test_the_automatic_block_size_is_compared_with_the_best() -> None:
 
 
 def test_another_processor_has_a_table_of_choices() -> None:
-    sized = [SPEED | {"group": "blocks", "block_size": size} for size in (32, 64, None)]
-    for record, ratio in zip(sized, (4.0, 2.0, 2.2), strict=True):
-        record["ratio"] = [ratio] * 3
-    assert report.block_choices(sized).splitlines() == [
+    assert report.block_choices(SIZED).splitlines() == [
         "| automatic ÷ best (the best), by rows | 512 |",
         "| --- | ---: |",
         "| **SmoothAP**, JAX | 1.10 (64) |",
     ]
-    assert report.all_rows([*sized, SPEED], "× floor, by rows", report.median).splitlines() == [
+    assert report.all_rows([*SIZED, SPEED], "× floor, by rows", report.median).splitlines() == [
         "| × floor, by rows | 512 |",
         "| --- | ---: |",
         "| **SmoothAP**, JAX | 2.00 |",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from faces import Face
 
+import rankloss
 from rankloss._framework import framework_of
 
 
@@ -61,3 +62,9 @@ def test_the_objective_decides(face: Face) -> None:
         return float(np.max(losses))
 
     assert rows(1) < rows(4) <= 256
+
+
+@pytest.mark.parametrize("block_factor", [0, 1.5])
+def test_a_factor_that_is_no_count_is_refused(block_factor: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"block_factor must be .*, found {block_factor}"):
+        rankloss.embedding_loss(RowsOfABlock(block_factor), np.eye(4), np.array([0, 0, 1, 1]))

@@ -43,11 +43,6 @@ class Plan:
             return self.what.loss_and_gradient
         return partial(evaluate_metric, self.what)
 
-    @property
-    def block_factor(self) -> int:
-        """How many times as many scores as usual a block may hold."""
-        return block_factor(self.what) if isinstance(self.what, RankingObjective) else 1
-
 
 class Variables(NamedTuple):
     """What a pass can be differentiated by: scores alone, or embeddings and a gallery."""
@@ -88,7 +83,7 @@ def run_embeddings(
     )
     with _full_precision():
         return embedding_pass(
-            JaxFramework(), plan.evaluate, batch, plan.num_blocks, wanted, plan.block_factor
+            JaxFramework(), plan.evaluate, batch, plan.num_blocks, wanted, block_factor(plan.what)
         )
 
 
@@ -99,7 +94,7 @@ def run_scores(plan: Plan, wanted: tuple[bool, bool], variables: Variables, cons
         variables.queries, constants.relevant, constants.valid, constants.weights, plan.reduction
     )
     with _full_precision():
-        return score_pass(JaxFramework(), plan.evaluate, batch, wanted[0], plan.block_factor)
+        return score_pass(JaxFramework(), plan.evaluate, batch, wanted[0], block_factor(plan.what))
 
 
 def _full_precision() -> AbstractContextManager[object]:

@@ -195,7 +195,7 @@ def score_operator(
     known = _PLANS[plan]
     framework = TorchFramework()
     batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
-    factor = block_factor(split_objective(known.objective)[0])
+    factor = block_factor(known.objective)
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
         result = _evaluated(
             known, lambda evaluate: score_pass(framework, evaluate, batch, for_scores, factor)

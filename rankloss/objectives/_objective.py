@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from rankloss._arguments import check_count
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Relevance
 
@@ -37,14 +38,13 @@ class RankingObjective(Protocol):
         ...
 
 
-def block_factor(objective: RankingObjective) -> int:
-    """How many times as many scores as usual a block may hold: its attribute `block_factor`, or 1.
+def block_factor(objective: object) -> int:
+    """How many times as many scores as usual a block may hold: the attribute `block_factor` of an objective, or 1.
 
     More is for formulas that make few arrays of a block's size: they stay in the caches with longer blocks, of which
     the matrix products are faster.
     """
-    factor: int = getattr(objective, "block_factor", 1)
-    return factor
+    return check_count("block_factor", getattr(objective, "block_factor", 1))
 
 
 def check_objective(objective: object, name: str) -> None:
