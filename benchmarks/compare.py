@@ -69,14 +69,14 @@ def comparisons(saved: list[Record], new: list[Record], tolerance: float) -> Ite
 
 
 def saved_of(folder: Path, name: str, environment: dict[str, Any]) -> dict[str, Any]:
-    """The saved results of the same processor, in a folder or one within it; else the folder's own."""
-
-    def hardware(content: dict[str, Any]) -> list[Any]:
-        return [content["environment"].get(part) for part in ("processor", "caches", "device")]
-
+    """The saved results of the most similar hardware, in a folder or one within it; the folder's own if in doubt."""
     found = [read(file) for file in (folder / name, *sorted(folder.glob(f"*/{name}")))]
-    here = hardware({"environment": environment})
-    return next((content for content in found if hardware(content) == here), found[0])
+
+    def likeness(content: dict[str, Any]) -> list[bool]:
+        parts = ("device", "processor", "caches")
+        return [content["environment"].get(part) == environment.get(part) for part in parts]
+
+    return max(found, key=likeness)
 
 
 def status(found: list[Comparison]) -> int:

@@ -48,6 +48,8 @@ class Contender:
             return setting.group in self.peer.groups and setting.rows <= self.peer.most_rows
         if setting.group == "pairs" or setting.group == "positives":
             return isinstance(self.objective, SupCon if setting.group == "pairs" else SmoothAP)
+        if setting.dimensions > 512 and isinstance(self.objective, FastAP):
+            return False  # too many cosines are 0 up to rounding, where its gradient jumps, to be checked
         if setting.group == "blocks":
             return self.way not in ("NumPy", "TensorFlow function")
         return self.way != "NumPy" or setting.rows <= 4096

@@ -22,6 +22,13 @@ OBJECTIVES = ("SmoothAP", "FastAP", "SupCon")
 NOT_MEASURED = "–"
 IMPOSSIBLE = "✗"
 TARGET_MIB = {16_384: 256, 65_536: 1024}
+AIMS = {
+    "PyTorch": (2.0, 2.0, 1.4),
+    "PyTorch compiled": (1.5, 1.5, 1.25),
+    "JAX": (1.3, 1.4, 1.2),
+    "TensorFlow XLA": (1.6, 1.6, 1.4),
+}
+"""What we aim at for 4,096 rows, × floor, by way and objective."""
 
 
 def objective_of(record: Record) -> str:
@@ -276,17 +283,34 @@ def block_choices(records: list[Record]) -> str:
     )
 
 
+def aims(*machines: list[Record]) -> str:
+    """What is aimed at for 4,096 rows, and what some machines' records have."""
+    lines = [
+        "| × floor at 4,096 rows: aim; measured | " + " | ".join(AIMS) + " |",
+        "| --- |" + " ---: |" * len(AIMS),
+    ]
+    for number, objective in enumerate(OBJECTIVES):
+        cells = []
+        for way, wanted in AIMS.items():
+            place = {"group": "rows", "rows": 4096, "library": "rankloss", "loss": objective, "way": way}
+            found = [
+                next((median(r) for r in records if place.items() <= r.items()), NOT_MEASURED)
+                for records in machines
+            ]
+            cells.append(f"{wanted[number]}; {', '.join(found)}")
+        lines.append(f"| {objective} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def pictured(table: str, records: list[Record], name: str, caption: str) -> str:
     """A table with the picture that is drawn of the same records."""
     return f"{table}\n\n![{caption}](images/benchmarks/{name}.png)" if records else table
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Every table, by its name in the document."""
+    """Every table of the results in a folder, by its name in the document."""
     speed, used, errors = (read(folder / f"{name}.json") for name in ("speed", "memory", "accuracy"))
     records = speed["records"]
-    gpu = read(folder / "cuda" / "speed.json")
-    xeon, xeon_used = (read(folder / "xeon" / f"{name}.json") for name in ("speed", "memory"))
     return {
         "machine": machine(speed),
         "floors": floors(records),
@@ -305,12 +329,19 @@ def tables(folder: Path) -> dict[str, str]:
         "accuracy": accuracy(errors["records"]),
         "limits": limits(),
         "faster": faster_peers(records),
-        "xeon_machine": machine(xeon),
-        "xeon_floors": floors(xeon["records"]),
-        "xeon": all_rows(xeon["records"], "× floor, by rows", median),
-        "xeon_blocks": block_choices(xeon["records"]),
-        "xeon_memory": memory(xeon_used["records"]),
-        "xeon_faster": faster_peers(xeon["records"]),
+    }
+
+
+def document_tables() -> dict[str, str]:
+    """Those of the document: of the saved results, and short ones of another processor and a GPU."""
+    own, other, gpu = (read(SAVED / name / "speed.json") for name in ("", "epyc", "cuda"))
+    return tables(SAVED) | {
+        "aims": aims(own["records"], other["records"]),
+        "epyc_machine": machine(other),
+        "epyc_floors": floors(other["records"]),
+        "epyc": all_rows(other["records"], "× floor, by rows", median),
+        "epyc_blocks": block_choices(other["records"]),
+        "epyc_faster": faster_peers(other["records"]),
         "gpu_machine": machine(gpu),
         "gpu": all_rows(gpu["records"], "× floor and ms, by rows", with_milliseconds),
         "gpu_faster": faster_peers(gpu["records"]),
@@ -335,7 +366,7 @@ def main() -> None:
     if folder.resolve() != SAVED.resolve():
         print("\n\n".join(f"{name}\n\n{table}" for name, table in tables(folder).items()))
         return
-    DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8"), tables(folder)), encoding="utf-8")
+    DOCUMENT.write_text(updated(DOCUMENT.read_text(encoding="utf-8"), document_tables()), encoding="utf-8")
     from pictures import draw  # which needs matplotlib, and the tables don't
 
     draw(folder)

@@ -19,6 +19,8 @@ from machine import OtherWork
 from results import Results
 
 ROUNDS = range(3, 16)
+UNREPEATED = 32_768
+"""Beyond so many rows a run takes a minute, compiling some seconds: two rounds, and the first one counts, too."""
 
 
 def is_quick(setting: Setting) -> bool:
@@ -89,8 +91,12 @@ def measure(options: Any, benchmark: Any, compared: list[Setting], contender: Co
             own.append(seconds(run))
         floors[-1].append(seconds(of_floor))
 
-    once = min(seconds(until_last) + seconds(runs[-1]) for _ in range(3 if compared[0].rows <= 8192 else 1))
-    rounds = min(max(int(options.seconds * len(runs) / once), ROUNDS.start), ROUNDS.stop - 1)
+    if compared[0].rows > UNREPEATED:
+        rounds = 2
+    else:
+        warm_ups = range(3 if compared[0].rows <= 8192 else 1)
+        once = min(seconds(until_last) + seconds(runs[-1]) for _ in warm_ups)
+        rounds = min(max(int(options.seconds * len(runs) / once), ROUNDS.start), ROUNDS.stop - 1)
     benchmark.group, benchmark.name = str(compared[0]), str(contender)
     others = OtherWork()
     others.start()
@@ -99,7 +105,7 @@ def measure(options: Any, benchmark: Any, compared: list[Setting], contender: Co
         return
     times[-1] = benchmark.stats.stats.data
     for setting, own, before, error in zip(compared, times, floors, errors, strict=True):
-        own, before = own[-rounds:], before[-rounds:]  # without the first ones, which compile
+        own, before = own[-rounds:], before[-rounds:]  # without those before, which compile
         saved.add(
             _measured(setting, contender)
             | {

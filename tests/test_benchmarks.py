@@ -50,12 +50,12 @@ MEMORY = {
 
 def test_the_document_has_the_saved_tables() -> None:
     """Where this fails, `python benchmarks/report.py` puts it right."""
-    assert report.updated(DOCUMENT, report.tables(results.SAVED)) == DOCUMENT
+    assert report.updated(DOCUMENT, report.document_tables()) == DOCUMENT
 
 
 def test_the_document_shows_every_table_once_and_pictures_that_exist() -> None:
     names = re.findall(r"<!-- (\w+) -->\n", DOCUMENT)
-    assert sorted(name for name in names if name != "end") == sorted(report.tables(results.SAVED))
+    assert sorted(name for name in names if name != "end") == sorted(report.document_tables())
     for picture in re.findall(r"\]\((images/\S+\.png)\)", DOCUMENT):
         assert (report.DOCUMENT.parent / picture).is_file(), picture
 
@@ -130,31 +130,35 @@ def test_exit_status(
         assert compare.main([*arguments, "--tolerance", "0.6"]) == 0
 
 
+SAVED_HARDWARE = {
+    "": {"processor": "this", "caches": "L2 1M"},
+    "b": {"processor": "that", "caches": "L2 1M"},
+    "c": {"processor": "that", "caches": "L2 2M"},
+    "d": {"processor": "this", "caches": "L2 1M", "device": "a GPU"},
+}
+
+
 @pytest.mark.parametrize(
-    ("processor", "device", "ratio"),
-    [("this", None, 2.0), ("that", None, 3.0), ("this", "a GPU", 4.0), ("another", None, 2.0)],
+    ("hardware", "folder"),
+    [
+        (SAVED_HARDWARE[""], ""),
+        (SAVED_HARDWARE["b"], "b"),
+        (SAVED_HARDWARE["c"], "c"),
+        (SAVED_HARDWARE["d"], "d"),
+        ({"processor": "that", "caches": "L2 4M"}, "b"),
+        ({"processor": "this", "caches": "L2 2M"}, ""),
+        ({"processor": "another", "caches": "L2 4M"}, ""),
+    ],
 )
-def test_new_results_are_compared_with_those_of_the_same_processor(
-    tmp_path: Path, processor: str, device: str | None, ratio: float
+def test_new_results_are_compared_with_those_of_the_most_similar_hardware(
+    tmp_path: Path, hardware: dict[str, str], folder: str
 ) -> None:
-    for folder, record in (
-        ("", ("this", None, 2.0)),
-        ("b", ("that", None, 3.0)),
-        ("c", ("this", "a GPU", 4.0)),
-    ):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        content = {
-            "environment": {"processor": record[0], "versions": {}}
-            | ({"device": record[1]} if record[1] else {}),
-            "commands": [],
-            "records": [SPEED | {"ratio": [record[2]] * 3}],
-        }
-        (tmp_path / folder / "speed.json").write_text(json.dumps(content))
-    environment = {"processor": processor, "versions": {"numpy": "9"}} | (
-        {"device": device} if device else {}
-    )
-    (found,) = compare.saved_of(tmp_path, "speed.json", environment)["records"]
-    assert found["ratio"][1] == ratio
+    for name, environment in SAVED_HARDWARE.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        content = {"environment": environment | {"versions": {}}, "commands": [], "records": []}
+        (tmp_path / name / "speed.json").write_text(json.dumps(content))
+    found = compare.saved_of(tmp_path, "speed.json", hardware | {"versions": {"numpy": "9"}})
+    assert found["environment"] == SAVED_HARDWARE[folder] | {"versions": {}}
 
 
 def test_results_are_kept_one_a_measurement_and_resumed(tmp_path: Path) -> None:
@@ -218,6 +222,13 @@ def test_another_processor_has_a_table_of_choices() -> None:
         "| --- | ---: |",
         "| **SmoothAP**, JAX | 2.00 |",
     ]
+
+
+def test_aims_stand_beside_what_was_measured() -> None:
+    here = SPEED | {"rows": 4096}
+    there = here | {"ratio": [1.0, 1.1, 1.2], "others": 0.5}
+    table = report.aims([SPEED, here, here | {"library": "optax", "ratio": [9.0] * 3}], [there])
+    assert "| SmoothAP | 2.0; –, – | 1.5; –, – | 1.3; 2.00, 1.10 ~ | 1.6; –, – |" in table
 
 
 def test_a_faster_peer_is_named() -> None:

@@ -342,6 +342,11 @@ def test_histograms_by_scatter_equal_those_by_sums() -> None:
     assert_allclose(found, expected, atol=1e-13)
 
 
+@pytest.mark.parametrize(("items", "rows"), [(1024, 1024), (2048, 512), (4096, 256), (16_384, 128)])
+def test_up_to_a_million_similarities_are_one_block(items: int, rows: int) -> None:
+    assert JaxFramework().rows_a_block(items, items, jnp.zeros(1)) == rows
+
+
 # -- devices
 
 SHARDED = """
