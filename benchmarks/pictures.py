@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogFormatter
-from report import OBJECTIVES, TARGET_MIB, objective_of
+from report import OBJECTIVES, TARGET_MIB, objective_of, ordered
 from results import ROOT, Record, read
 
 FOLDER = ROOT / "docs" / "images" / "benchmarks"
@@ -109,10 +109,10 @@ def save(drawing: Any, name: str) -> None:
 
 def draw(folder: Path) -> None:
     """Every picture for which there are results."""
-    speed = read(folder / "speed.json")["records"]
+    speed, used = (ordered(read(folder / f"{name}.json")["records"]) for name in ("speed", "memory"))
     for group, across in (("rows", "rows"), ("dimensions", "dimensions"), ("positives", "positives")):
         panels([r for r in speed if r["group"] == group], across, "ratio", "time, × floor", group)
     sized = [r for r in speed if r["group"] == "blocks" and r["block_size"] and r["rows"] == 4096]
     panels(sized, "block_size", "ratio", "time at 4,096 rows, × floor", "blocks")
-    panels(read(folder / "memory.json")["records"], "rows", "mib", "MiB above the inputs", "memory")
+    panels(used, "rows", "mib", "MiB above the inputs", "memory")
     accuracy(read(folder / "accuracy.json")["records"])

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contenders import WAYS
 from peers import PEERS
 from results import ROOT, SAVED, Record, is_quiet, read
 
@@ -37,6 +38,21 @@ def objective_of(record: Record) -> str:
         if (peer.library, peer.loss) == (record["library"], record["loss"]):
             return type(peer.equals).__name__
     return str(record["loss"])
+
+
+def ordered(records: list[Record]) -> list[Record]:
+    """Records in the order of tables and legends: by objective, way and size, ours first."""
+    ways = list(WAYS)
+    return sorted(
+        records,
+        key=lambda record: (
+            OBJECTIVES.index(objective_of(record)),
+            ways.index(record["way"]),
+            record["library"] != "rankloss",
+            label(record),
+            record["rows"],
+        ),
+    )
 
 
 def label(record: Record) -> str:
@@ -243,10 +259,7 @@ def machine(content: dict[str, Any]) -> str:
 def all_rows(records: list[Record], corner: str, cell: Callable[[Record], str]) -> str:
     """Cost against the number of rows, of all objectives in one table."""
     return grid(
-        sorted(
-            [record for record in records if record["group"] == "rows"],
-            key=lambda record: OBJECTIVES.index(objective_of(record)),
-        ),
+        [record for record in ordered(records) if record["group"] == "rows"],
         corner,
         label,
         lambda record: record["rows"],
@@ -310,7 +323,7 @@ def pictured(table: str, records: list[Record], name: str, caption: str) -> str:
 def tables(folder: Path) -> dict[str, str]:
     """Every table of the results in a folder, by its name in the document."""
     speed, used, errors = (read(folder / f"{name}.json") for name in ("speed", "memory", "accuracy"))
-    records = speed["records"]
+    records, of_memory = ordered(speed["records"]), ordered(used["records"])
     return {
         "machine": machine(speed),
         "floors": floors(records),
@@ -321,8 +334,8 @@ def tables(folder: Path) -> dict[str, str]:
         "positives": of_group(records, "positives", "× floor, by positives a query", "positives"),
         "blocks": blocks(records),
         "memory": pictured(
-            memory(used["records"]),
-            used["records"],
+            memory(of_memory),
+            of_memory,
             "memory",
             "Memory by rows; black marks are what we aim at",
         ),
@@ -338,9 +351,9 @@ def document_tables() -> dict[str, str]:
     return tables(SAVED) | {
         "aims": aims(own["records"], other["records"]),
         "epyc_machine": machine(other),
-        "epyc_floors": floors(other["records"]),
+        "epyc_floors": floors(ordered(other["records"])),
         "epyc": all_rows(other["records"], "× floor, by rows", median),
-        "epyc_blocks": block_choices(other["records"]),
+        "epyc_blocks": block_choices(ordered(other["records"])),
         "epyc_faster": faster_peers(other["records"]),
         "gpu_machine": machine(gpu),
         "gpu": all_rows(gpu["records"], "× floor and ms, by rows", with_milliseconds),

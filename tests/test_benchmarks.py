@@ -224,6 +224,20 @@ def test_another_processor_has_a_table_of_choices() -> None:
     ]
 
 
+def test_tables_go_by_objective_way_and_size_ours_first() -> None:
+    peer = {"library": "optax", "loss": "ranking_softmax_loss"}
+    given = [
+        peer,
+        {"rows": 64, "way": "NumPy"},
+        {"loss": "SupCon"},
+        {"loss": "FastAP"},
+        {},
+        {"way": "PyTorch"},
+    ]
+    found = report.ordered([SPEED | change for change in given])
+    assert found == [SPEED | given[place] for place in (5, 4, 1, 3, 2, 0)]
+
+
 def test_aims_stand_beside_what_was_measured() -> None:
     here = SPEED | {"rows": 4096}
     there = here | {"ratio": [1.0, 1.1, 1.2], "others": 0.5}
