@@ -212,6 +212,7 @@ def test_the_large_studies_run_on_small_files(name, data, stl10, coco, tmp_path,
     assert all(0 <= line["knn"] <= 1 and 0 <= line["linear"] <= 1 for line in ledger.lines.values())
 
 
+@pytest.mark.long
 def test_killed_it_loses_no_finished_cell(tmp_path, fashion_mnist) -> None:
     (tmp_path / "tiny.toml").write_text(
         'data = ["fashion-mnist"]\nreference = "a"\nrivals = ["b"]\n[options]\n'
