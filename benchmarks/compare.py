@@ -3,7 +3,7 @@
 python benchmarks/compare.py [--new FOLDER] [--saved FOLDER] [--tolerance 0.25]
 
 Only ratios to the floor are compared, never seconds, and memory, each with the saved one of the same loss, way and
-size, and of the same processor where there are some; ratios that were measured while other processes worked are left
+size, of the most similar hardware there is; ratios that were measured while other processes worked are left
 out. A ratio is worse where its median is over the saved one by more than the tolerance and its lower quartile is over
 the saved upper quartile, so that noise alone does not count; memory where it is over by more than the tolerance and
 16 MiB. The exit status is 1 if anything is worse, 2 if there was nothing to compare.
