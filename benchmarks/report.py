@@ -259,7 +259,7 @@ def machine(content: dict[str, Any]) -> str:
 def all_rows(records: list[Record], corner: str, cell: Callable[[Record], str]) -> str:
     """Cost against the number of rows, of all objectives in one table."""
     return grid(
-        [record for record in ordered(records) if record["group"] == "rows"],
+        [record for record in records if record["group"] == "rows"],
         corner,
         label,
         lambda record: record["rows"],
@@ -348,16 +348,17 @@ def tables(folder: Path) -> dict[str, str]:
 def document_tables() -> dict[str, str]:
     """Those of the document: of the saved results, and short ones of another processor and a GPU."""
     own, other, gpu = (read(SAVED / name / "speed.json") for name in ("", "epyc", "cuda"))
+    of_other, of_gpu = ordered(other["records"]), ordered(gpu["records"])
     return tables(SAVED) | {
-        "aims": aims(own["records"], other["records"]),
+        "aims": aims(own["records"], of_other),
         "epyc_machine": machine(other),
-        "epyc_floors": floors(ordered(other["records"])),
-        "epyc": all_rows(other["records"], "× floor, by rows", median),
-        "epyc_blocks": block_choices(ordered(other["records"])),
-        "epyc_faster": faster_peers(other["records"]),
+        "epyc_floors": floors(of_other),
+        "epyc": all_rows(of_other, "× floor, by rows", median),
+        "epyc_blocks": block_choices(of_other),
+        "epyc_faster": faster_peers(of_other),
         "gpu_machine": machine(gpu),
-        "gpu": all_rows(gpu["records"], "× floor and ms, by rows", with_milliseconds),
-        "gpu_faster": faster_peers(gpu["records"]),
+        "gpu": all_rows(of_gpu, "× floor and ms, by rows", with_milliseconds),
+        "gpu_faster": faster_peers(of_gpu),
     }
 
 
