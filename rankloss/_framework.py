@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat
+import numpy as np
+import numpy.typing as npt
 
 Array = Any
 """An array of the framework in use; the standard defines no type that all of them share."""
@@ -132,7 +134,7 @@ class Framework:
         if width < count:  # a histogram: few places, many values
             sums = [xp.sum(xp.where(index == place, values, 0), axis=1) for place in range(width)]
             return array + xp.stack(sums, axis=1)
-        places = xp.arange(width, dtype=index.dtype, device=array_api_compat.device(index))[None, :]
+        places = self.arange(width, array)[None, :]
         for k in range(count):
             array = array + xp.where(places == index[:, k : k + 1], values[:, k : k + 1], 0)
         return array
@@ -213,6 +215,20 @@ class Framework:
         They are given the array as [q, k, g/k], or parts of it.
         """
         return [self.xp.sum(term, axis=(1, 2)) for term in terms(array[:, None, :])]
+
+    def convolved(self, array: Array, weights: npt.NDArray[np.float64]) -> Array:
+        """Σ_{i,r} weights[o, i, r] array[i, n + r], [o, n], of few rows i and o and few r."""
+        xp = self.xp
+        outputs, inputs, taps = weights.shape
+        count = array.shape[1] - (taps - 1)
+        if inputs < outputs:
+            shifted = xp.concat([array[:, r : r + count] for r in range(taps)], axis=0)
+            return self.constant(weights.swapaxes(1, 2).reshape(outputs, -1), array) @ shifted
+        parts = self.constant(weights.transpose(2, 0, 1).reshape(-1, inputs), array) @ array
+        total = parts[:outputs, :count]
+        for r in range(1, taps):
+            total = total + parts[r * outputs : (r + 1) * outputs, r : r + count]
+        return total
 
     def clipped_exp(self, exponents: Array, limit: float) -> Array:
         """exp of exponents clipped to ±limit. May overwrite `exponents`."""

@@ -101,12 +101,9 @@ class ScoreGrid:
         """
         xp = self.framework.xp
         moments = xp.concat([table for same in zip(*many, strict=True) for table in same], axis=0)
-        parts = self._constant(_weights().T) @ xp.reshape(moments, (MOMENTS, -1))
         # Rows may run into each other, for their first and last bins are empty.
-        count = parts.shape[1] - (AROUND - 1)
-        nodes = parts[0, AROUND - 1 :]
-        for r in range(1, AROUND):
-            nodes = nodes + parts[r, AROUND - 1 - r : AROUND - 1 - r + count]
+        to_nodes = _weights()[None, :, ::-1].copy()
+        nodes = self.framework.convolved(xp.reshape(moments, (MOMENTS, -1)), to_nodes)[0, :]
         nodes = self._padded(nodes, AROUND // 2 - 1, AROUND // 2)
         nodes = xp.reshape(nodes, (-1, self.blocks, BLOCK))
         nothing = xp.zeros_like(nodes[:, :1, :])
@@ -139,9 +136,8 @@ class ScoreGrid:
         """Polynomials in the offset between the two nodes of every bin."""
         xp = self.framework.xp
         padded = self._padded(xp.reshape(at_nodes, (-1,)), AROUND // 2, AROUND // 2 - 1)
-        count = padded.shape[0] - (AROUND - 1)
-        around = xp.stack([padded[r : r + count] for r in range(AROUND)], axis=0)
-        return xp.reshape(self._constant(_weights()) @ around, (MOMENTS, -1, self._width))
+        polynomials = self.framework.convolved(padded[None, :], _weights()[:, None, :])
+        return xp.reshape(polynomials, (MOMENTS, -1, self._width))
 
     def _padded(self, array: Array, before: int, after: int) -> Array:
         zeros = self.framework.zeros((AROUND,), array)

@@ -14,7 +14,12 @@ from numpy.testing import assert_allclose
 
 import rankloss
 import rankloss.tensorflow as rl
-from rankloss.tensorflow._framework import TensorFlowFramework
+from rankloss.tensorflow._array import Array
+from rankloss.tensorflow._framework import (
+    TensorFlowFramework,
+    XlaTensorFlowFramework,
+    framework_here,
+)
 
 OBJECTIVES = (rl.SmoothAP(temperature=0.01), rl.FastAP(num_bins=7), rl.SupCon(temperature=0.1))
 EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -295,6 +300,62 @@ def test_a_second_derivative_is_refused(reduction: str) -> None:
         square = tf.reduce_sum(gradient * gradient)
     with pytest.raises(RuntimeError, match="first derivatives only"):
         outer.gradient(square, embeddings)
+
+
+# -- what XLA alone has
+
+
+@pytest.mark.parametrize("jit_compile", [None, True], ids=["function", "XLA"])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_compiled_function_is_differentiated_from_anywhere(
+    jit_compile: bool | None, reduction: str
+) -> None:
+    """TensorFlow may run the gradient of what XLA compiles without XLA, where its operations don't exist."""
+    embeddings, labels = tf.constant(np.tile(EMBEDDINGS, (8, 1))), tf.constant(np.tile(LABELS, 8))
+
+    def loss(embeddings: Any) -> Any:
+        return rl.embedding_loss(rl.SmoothAP(0.1), embeddings, labels, reduction=reduction)
+
+    def gradient(loss: Any, embeddings: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            total = tf.reduce_sum(loss(embeddings))
+        return tape.gradient(total, embeddings)
+
+    expected = gradient(loss, embeddings)
+    compiled = tf.function(loss, jit_compile=jit_compile)
+    for outside in (gradient, tf.function(gradient), tf.function(gradient, jit_compile=True)):
+        assert_allclose(outside(compiled, embeddings), expected, rtol=0, atol=1e-12)
+
+
+def test_a_graph_knows_whether_xla_compiles_it() -> None:
+    def kind() -> type:
+        return type(framework_here())
+
+    def traced(depth: int, **options: Any) -> type:
+        found: list[type] = []
+
+        def run() -> None:
+            found.append(traced(depth - 1) if depth else kind())
+
+        tf.function(run, **options)()
+        return found[0]
+
+    assert kind() is traced(0) is traced(1) is TensorFlowFramework
+    assert traced(0, jit_compile=True) is traced(1, jit_compile=True) is XlaTensorFlowFramework
+
+
+@pytest.mark.parametrize("width", [1, 127, 128, 135, 203])
+def test_sums_of_several_terms(width: int) -> None:
+    array = RNG.normal(size=(3, width))
+
+    @tf.function(jit_compile=True)
+    def sums(array: Any) -> Any:
+        found = framework_here().sums(lambda x: [x, 2 * x, x * x, -x], Array(array))
+        return [each.tensor for each in found]
+
+    for found, terms in zip(sums(tf.constant(array)), [array, 2 * array, array**2, -array], strict=True):
+        assert_allclose(found, terms.sum(axis=1), rtol=1e-12)
 
 
 # -- types, data, versions

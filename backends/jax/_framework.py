@@ -11,39 +11,18 @@ import jax.numpy as xp
 import numpy as np
 from jax import Array, lax
 
-from rankloss._framework import Framework, Window
+from rankloss._framework import Window
+from rankloss._xla import UNROLLED, XlaFramework, shares
 
 _apart: Callable[[Array], Array] = lax.optimization_barrier
 
-UNROLLED = 16
-"""Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
 
-TOGETHER = 4
-"""How many positives of a query are compared with the items in a turn: the items are read once for all."""
-
-FOLDS, LEAST_FOLDED = 8, 16
-"""Into how many pieces a row is folded for sums over it, and how long they are at least."""
-
-
-class JaxFramework(Framework):
+class JaxFramework(XlaFramework):
     """Arrays with values and traced ones alike."""
 
     name = "jax"
 
     exact_windows = False
-    recomputes = True  # XLA fuses σ with what uses it
-
-    # Few arrays of a block's size are written, and matrix products of few rows are slow: at 16,384 rows on two cores,
-    # SupCon takes 1.50, 1.09 and 1.13 times the floor in blocks of 64, 128 and 256, Smooth-AP 1.54, 1.56 and 1.35.
-    block_elements = 1 << 21  # twice as many take Smooth-AP with labels beyond 256 MiB at 16,384 rows
-    least_rows = 128
-
-    # A batch of one block needs no loop: at 1,024 rows Smooth-AP takes 2.15 times the floor in four blocks, 1.71 in
-    # one, and SupCon 1.49 and 1.26.
-    few_elements = 1 << 20
-
-    turns_an_item = 105
-    turns_a_node = 150
 
     def __init__(self) -> None:
         super().__init__(xp)
@@ -84,13 +63,10 @@ class JaxFramework(Framework):
     def choose(self, condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
         return lax.cond(_of_all_batches(condition), yes, no)
 
-    def positives_a_turn(self, queries: int, items: int, most: Array | int) -> int:
-        return max(1, min(most, TOGETHER)) if isinstance(most, int) else TOGETHER
-
     # -- what the standard lacks
 
     def add_at(self, array: Array, index: Array, values: Array) -> Array:
-        if min(array.shape[1], index.shape[1]) <= UNROLLED:  # sums that are fused with what makes the values
+        if self.few_places(array, index):
             sums: Array = super().add_at(array, index, values)
             return sums
         rows = self.arange(array.shape[0], array)[:, None]
@@ -130,28 +106,10 @@ class JaxFramework(Framework):
         values = values + self.columns(array, window)
         return lax.dynamic_update_slice_in_dim(array, values, window.start, axis=-1)
 
-    def add_weighted(self, total: Array, weights: Array, array: Array) -> Array:
-        for number in range(array.shape[1]):  # one fused pass; a sum along the axis is fused less well
-            total = total + weights[:, number, None] * array[:, number]
-        return total
-
     # -- forms whose derivatives are as exact as they are, for second derivatives of a loss
 
-    def sums(self, terms: Callable[[Array], Sequence[Array]], array: Array) -> list[Array]:
-        # A sum along a row, XLA on a CPU fuses with what makes the terms in a loop that is not vectorised, or not at
-        # all. That of a row's eighths is a vectorised loop while it is written out: at 4,096 rows FastAP takes 1.28
-        # times the floor with three terms at a time, 1.42 with four and 1.78 with six.
-        width = array.shape[1] // FOLDS
-        if not self.on_cpu(array) or width < LEAST_FOLDED:
-            plain: list[Array] = super().sums(terms, array)
-            return plain
-        folded = tuple(terms(array[:, : FOLDS * width].reshape(-1, FOLDS, width)))
-        rest = terms(array[:, None, FOLDS * width :])
-        groups = [_folded_sums(folded[first : first + 3]) for first in range(0, len(folded), 3)]
-        sums = [xp.sum(each, axis=1) for group in groups for each in group]
-        if FOLDS * width == array.shape[1]:
-            return sums
-        return [each + xp.sum(term, axis=(1, 2)) for each, term in zip(sums, rest, strict=True)]
+    def folded_sums(self, terms: Sequence[Array]) -> Sequence[Array]:
+        return _folded_sums(tuple(terms))
 
     def clipped_exp(self, exponents: Array, limit: float) -> Array:
         return _clipped_exp(exponents, limit)
@@ -211,7 +169,8 @@ def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 @jax.custom_jvp
 def _shares(items: Array, positives: Array) -> Array:
-    return items * (1 / (items + positives))  # XLA does not fuse the quotient with what uses it twice
+    product: Array = shares(items, positives)
+    return product
 
 
 @_shares.defjvp

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from rankloss._framework import Framework, Window
+from rankloss._xla import XlaFramework
 from rankloss.tensorflow import _namespace as xp
 from rankloss.tensorflow._array import Array, Length, as_length
 
@@ -163,8 +166,10 @@ class TensorFlowFramework(Framework):
     def rows_a_block(self, queries: Any, items: Any, array: Array, factor: int = 1) -> Any:
         if isinstance(queries, int) and isinstance(items, int):
             return super().rows_a_block(queries, items, array, factor)
-        budget = as_length(factor * self.block_elements) // tf.maximum(as_length(items), 1)
-        size = tf.maximum(budget, self.least_rows)
+        items = tf.maximum(as_length(items), 1)
+        most = tf.maximum(as_length(self.few_elements) // items, self.most_rows)
+        size = tf.minimum(as_length(factor * self.block_elements) // items, most)
+        size = tf.maximum(size, self.least_rows)
         return Length(tf.maximum(tf.minimum(size, as_length(queries)), 1))
 
     def positives_a_turn(self, queries: Any, items: Any, most: Any) -> Any:
@@ -184,6 +189,45 @@ class TensorFlowFramework(Framework):
 
     def constant(self, values: Any, like: Array) -> Array:
         return Array(tf.constant(values, like.dtype))
+
+
+class XlaTensorFlowFramework(XlaFramework, TensorFlowFramework):
+    """Tensors of a graph that XLA will compile: some operations exist only there."""
+
+    def columns(self, array: Array, window: Window) -> Array:
+        if self._is_whole(window, array):
+            return array
+        *others, _ = array.shape
+        start = tf.stack([as_length(0)] * len(others) + [as_length(window.start)])
+        size = tf.stack([as_length(length) for length in (*others, window.width)])
+        return Array(xla.dynamic_slice(array.tensor, start, size))
+
+    def add_columns(self, array: Array, window: Window, values: Array) -> Array:
+        if self._is_whole(window, array):
+            return array + values
+        values = values + self.columns(array, window)
+        start = tf.stack([as_length(0), as_length(window.start)])
+        return Array(xla.dynamic_update_slice(array.tensor, values.tensor, start))
+
+    def folded_sums(self, terms: Sequence[Array]) -> Sequence[Array]:
+        dtype = terms[0].tensor.dtype
+        scalar = tf.TensorSpec([], dtype)
+        add = _added.get_concrete_function(*[scalar] * (2 * len(terms)))
+        zeros = [tf.zeros([], dtype)] * len(terms)
+        sums = xla.variadic_reduce([term.tensor for term in terms], zeros, [1], add)
+        return [Array(each) for each in sums]
+
+
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
+def _added(*pairs: tf.Tensor) -> list[tf.Tensor]:
+    half = len(pairs) // 2
+    return [left + right for left, right in zip(pairs[:half], pairs[half:], strict=True)]
+
+
+def framework_here() -> TensorFlowFramework:
+    """The framework of what is computed now: eagerly, in a graph, or in one that XLA will compile."""
+    compiled = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return XlaTensorFlowFramework() if compiled else TensorFlowFramework()
 
 
 def _has_value(array: Array) -> bool:

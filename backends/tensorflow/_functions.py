@@ -24,7 +24,7 @@ from rankloss.objectives import Objective
 from rankloss.objectives._objective import block_factor
 from rankloss.objectives.blockwise import split_objective
 from rankloss.tensorflow._array import Array, wrapped
-from rankloss.tensorflow._framework import TensorFlowFramework
+from rankloss.tensorflow._framework import TensorFlowFramework, framework_here
 from rankloss.tensorflow._gradients import differentiable
 from rankloss.tensorflow._lengths import (
     assert_lengths_of_embeddings,
@@ -81,9 +81,7 @@ def embedding_loss(
         gallery = arrays[1] if len(arrays) > 1 else None
         changed = replace(batch, embeddings=arrays[0], gallery=gallery, **changes)
         by_both = (wanted[0], len(wanted) > 1 and wanted[1])
-        return _of_embeddings(
-            framework, inner.loss_and_gradient, changed, num_blocks, by_both, block_factor(inner)
-        )
+        return _of_embeddings(inner.loss_and_gradient, changed, num_blocks, by_both, block_factor(inner))
 
     arrays = (batch.embeddings,) if batch.gallery is None else (batch.embeddings, batch.gallery)
     return differentiable(evaluate, arrays, batch.weights, batch.reduction)
@@ -117,7 +115,7 @@ def score_loss(
 
     def evaluate(arrays: tuple[Array, ...], wanted: tuple[bool, ...], **changes: Any) -> Result:
         changed = replace(batch, scores=arrays[0], **changes)
-        return _of_scores(framework, ranking.loss_and_gradient, changed, wanted[0], block_factor(ranking))
+        return _of_scores(ranking.loss_and_gradient, changed, wanted[0], block_factor(ranking))
 
     return differentiable(evaluate, (batch.scores,), batch.weights, batch.reduction)
 
@@ -149,7 +147,7 @@ def embedding_metric(
     )
     batch = assert_lengths_of_embeddings(batch)
     batch = _unrecorded(batch, "embeddings", "gallery", "weights")
-    return _of_embeddings(framework, partial(evaluate_metric, metric), batch).value.tensor
+    return _of_embeddings(partial(evaluate_metric, metric), batch).value.tensor
 
 
 @_as_written
@@ -168,17 +166,17 @@ def score_metric(
     )
     batch = assert_lengths_of_scores(batch)
     batch = _unrecorded(batch, "scores", "weights")
-    return _of_scores(framework, partial(evaluate_metric, metric), batch).value.tensor
+    return _of_scores(partial(evaluate_metric, metric), batch).value.tensor
 
 
 def _of_embeddings(
-    framework: TensorFlowFramework,
     evaluate: Evaluate,
     batch: EmbeddingBatch,
     num_blocks: int = 1,
     wanted: tuple[bool, bool] = (False, False),
     factor: int = 1,
 ) -> Result:
+    framework = framework_here()
     arrays = (batch.embeddings,) if batch.gallery is None else (batch.embeddings, batch.gallery)
     shape = batch.query_shape if batch.reduction == "none" else ()
     return unless_empty(
@@ -190,12 +188,12 @@ def _of_embeddings(
 
 
 def _of_scores(
-    framework: TensorFlowFramework,
     evaluate: Evaluate,
     batch: ScoreBatch,
     wanted: bool = False,
     factor: int = 1,
 ) -> Result:
+    framework = framework_here()
     shape = batch.scores.shape[:1] if batch.reduction == "none" else ()
     return unless_empty(
         framework,
