@@ -223,8 +223,10 @@ class Framework:
         count = array.shape[1] - (taps - 1)
         if inputs < outputs:
             shifted = xp.concat([array[:, r : r + count] for r in range(taps)], axis=0)
-            return self.constant(weights.swapaxes(1, 2).reshape(outputs, -1), array) @ shifted
-        parts = self.constant(weights.transpose(2, 0, 1).reshape(-1, inputs), array) @ array
+            by_shift = np.ascontiguousarray(weights.swapaxes(1, 2).reshape(outputs, -1))
+            return self.constant(by_shift, array) @ shifted
+        by_output = np.ascontiguousarray(weights.transpose(2, 0, 1).reshape(-1, inputs))
+        parts = self.constant(by_output, array) @ array
         total = parts[:outputs, :count]
         for r in range(1, taps):
             total = total + parts[r * outputs : (r + 1) * outputs, r : r + count]

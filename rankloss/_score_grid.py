@@ -102,7 +102,7 @@ class ScoreGrid:
         xp = self.framework.xp
         moments = xp.concat([table for same in zip(*many, strict=True) for table in same], axis=0)
         # Rows may run into each other, for their first and last bins are empty.
-        to_nodes = _weights()[None, :, ::-1].copy()
+        to_nodes = _weights()[None, :, ::-1]
         nodes = self.framework.convolved(xp.reshape(moments, (MOMENTS, -1)), to_nodes)[0, :]
         nodes = self._padded(nodes, AROUND // 2 - 1, AROUND // 2)
         nodes = xp.reshape(nodes, (-1, self.blocks, BLOCK))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy.typing as npt
 
 from rankloss._framework import Array, Framework
 
-UNROLLED = 16
-"""Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
+FEW_PLACES = 16
+"""Up to how many values, or places that get them, a scatter is written out as sums."""
 
 TOGETHER = 4
 """How many positives of a query are compared with the items in a turn: the items are read once for all."""
@@ -39,36 +38,37 @@ class XlaFramework(Framework):
     # in one, and SupCon 1.49 and 1.26.
     few_elements = 1 << 20
 
-    # At 4,096 rows comparing 63 and 127 positives takes JAX 4.1 and 6.7 times the floor, TensorFlow 5.8 and 9.8; the
-    # grid takes them 5.6 and 6.0. With 255 positives, it takes 5.6, 5.9 and 6.7 in turns of 256, 384 and 512 in JAX.
+    # At 4,096 rows JAX takes 4.1 and 6.7 times the floor to compare 63 and 127 positives one by one, and around 5.7
+    # by the grid; with 255 positives it takes 5.6, 5.9 and 6.7 in turns of 256, 384 and 512.
     turns_an_item = 70
     turns_a_node = 100
     sampled_a_turn = 256
 
-    @abstractmethod
     def folded_sums(self, terms: Sequence[Array]) -> Sequence[Array]:
         """Sums [q, w] over the folds of each of the terms [q, fold, w], in one loop."""
+        return [self.xp.sum(term, axis=1) for term in terms]
 
-    def add_at(self, array: Array, index: Array, values: Array) -> Array:
-        if self.few_places(array, index):  # sums that are fused with what makes the values
-            return Framework.add_at(self, array, index, values)
+    def scattered(self, array: Array, index: Array, values: Array) -> Array:
+        """`add_at` by a scatter."""
         return super().add_at(array, index, values)
 
-    @staticmethod
-    def few_places(array: Array, index: Array) -> bool:
-        """Whether a scatter is better written out, as a sum of every value or at every place."""
-        lengths = array.shape[1], index.shape[1]
-        return all(isinstance(length, int) for length in lengths) and min(lengths) <= UNROLLED
+    def add_at(self, array: Array, index: Array, values: Array) -> Array:
+        width, count = array.shape[1], index.shape[1]
+        few_values = isinstance(count, int) and count <= FEW_PLACES
+        few_places = isinstance(count, int) and isinstance(width, int) and width <= FEW_PLACES
+        if few_values or few_places:  # sums that are fused with what makes the values
+            return Framework.add_at(self, array, index, values)
+        return self.scattered(array, index, values)
 
     def sums(self, terms: Callable[[Array], Sequence[Array]], array: Array) -> list[Array]:
         # A sum along a row, XLA on a CPU fuses with what makes the terms in a loop that is not vectorised, or not at
         # all. That of a row's eighths is a vectorised loop while it is written out.
         xp, items = self.xp, array.shape[1]
-        if not isinstance(items, int) or items < FOLDS * LEAST_FOLDED or not self.on_cpu(array):
+        if (isinstance(items, int) and items < FOLDS * LEAST_FOLDED) or not self.on_cpu(array):
             plain: list[Array] = super().sums(terms, array)
             return plain
         width = items // FOLDS
-        folded = tuple(terms(xp.reshape(array[:, : FOLDS * width], (-1, FOLDS, width))))
+        folded = tuple(terms(xp.reshape(array[:, : FOLDS * width], (array.shape[0], FOLDS, width))))
         groups = [
             self.folded_sums(folded[first : first + SUMMED_TOGETHER])
             for first in range(0, len(folded), SUMMED_TOGETHER)

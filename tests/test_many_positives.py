@@ -11,6 +11,7 @@ import rankloss
 from rankloss import SmoothAP, _ranks
 from rankloss._framework import framework_of
 from rankloss._score_grid import ScoreGrid
+from rankloss._xla import XlaFramework
 
 EAGER = [face for face in selected_faces() if face.name in ("rankloss.torch", "rankloss.tensorflow")]
 COMPILED = [face for face in selected_faces() if face.name in ("rankloss.jax", "tf.function", "XLA")]
@@ -194,3 +195,17 @@ def test_sums_over_the_grid(framework: str) -> None:
         expected = np.sum(kernel * weights[:, None, :], axis=2)
         bound = np.sum(np.minimum(error, 4e-6 * kernel + 1e-10) * np.abs(weights)[:, None, :], axis=2)
         assert np.all(np.abs(np.asarray(grid.at(function, at)) - expected) <= bound)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8), (4, 1, 8), (3, 3, 1)])
+def test_weights_over_neighbours(shape: tuple[int, int, int]) -> None:
+    """Of few rows and few neighbours, by products and, for XLA, term by term."""
+    rng = np.random.default_rng(6)
+    weights, array = rng.normal(size=shape), rng.normal(size=(shape[1], 30))
+    count = 30 - (shape[2] - 1)
+    expected = np.zeros((shape[0], count))
+    for output, row, neighbour in np.ndindex(shape):
+        expected[output] += weights[output, row, neighbour] * array[row, neighbour : neighbour + count]
+    plain = framework_of(array, "")
+    for framework in (plain, XlaFramework(plain.xp)):
+        assert_allclose(framework.convolved(array, weights), expected, rtol=0, atol=1e-13)

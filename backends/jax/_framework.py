@@ -12,9 +12,11 @@ import numpy as np
 from jax import Array, lax
 
 from rankloss._framework import Window
-from rankloss._xla import UNROLLED, XlaFramework, shares
+from rankloss._xla import XlaFramework, shares
 
 _apart: Callable[[Array], Array] = lax.optimization_barrier
+UNROLLED = 16
+"""Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
 
 
 class JaxFramework(XlaFramework):
@@ -65,10 +67,7 @@ class JaxFramework(XlaFramework):
 
     # -- what the standard lacks
 
-    def add_at(self, array: Array, index: Array, values: Array) -> Array:
-        if self.few_places(array, index):
-            sums: Array = super().add_at(array, index, values)
-            return sums
+    def scattered(self, array: Array, index: Array, values: Array) -> Array:
         rows = self.arange(array.shape[0], array)[:, None]
         return array.at[rows, index].add(values, mode="promise_in_bounds")
 

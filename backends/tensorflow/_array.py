@@ -44,6 +44,9 @@ class Length:
     def __gt__(self, other: object) -> bool:
         return False
 
+    def __lt__(self, other: Any) -> bool:
+        return False
+
     def __add__(self, other: Any) -> Any:
         return self._joined(tf.add, other)
 

@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
-from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 from rankloss._framework import Framework, Window
 from rankloss._xla import XlaFramework
 from rankloss.tensorflow import _namespace as xp
-from rankloss.tensorflow._array import Array, Length, as_length
+from rankloss.tensorflow._array import INDEX, Array, Length, as_length
+
+try:  # no public names; without them XLA compiles what every graph has
+    from tensorflow.compiler.tf2xla.python import xla
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+except ImportError:  # pragma: no cover
+    xla = None
 
 UNROLLED = 8
 """Up to how many turns of a loop are written out in a graph: compilers fuse these better than a loop."""
@@ -26,9 +30,8 @@ class TensorFlowFramework(Framework):
 
     name = "tensorflow"
 
-    # Measured with d = 128, 8 views on two cores. At 4,096 rows, with the core's numbers, Smooth-AP takes 1.3 times
-    # as long in functions. At 16,384, under XLA, it takes 2.83, 2.61, 2.46 and 2.38 times the floor in blocks of 32,
-    # 64, 128 and 256 queries, SupCon 1.65, 1.57, 1.34 and 1.31.
+    # Measured with d = 128, 8 views on two cores: at 4,096 rows, with the core's numbers, Smooth-AP takes 1.3 times
+    # as long in functions.
     block_elements = 1 << 18
     least_rows = 128
     ranking_elements = 1 << 20
@@ -167,8 +170,10 @@ class TensorFlowFramework(Framework):
         if isinstance(queries, int) and isinstance(items, int):
             return super().rows_a_block(queries, items, array, factor)
         items = tf.maximum(as_length(items), 1)
-        most = tf.maximum(as_length(self.few_elements) // items, self.most_rows)
-        size = tf.minimum(as_length(factor * self.block_elements) // items, most)
+        size = as_length(self.accelerator_elements) // items
+        if self.on_cpu(array):
+            most = tf.maximum(as_length(self.few_elements) // items, self.most_rows)
+            size = tf.minimum(as_length(factor * self.block_elements) // items, most)
         size = tf.maximum(size, self.least_rows)
         return Length(tf.maximum(tf.minimum(size, as_length(queries)), 1))
 
@@ -192,30 +197,63 @@ class TensorFlowFramework(Framework):
 
 
 class XlaTensorFlowFramework(XlaFramework, TensorFlowFramework):
-    """Tensors of a graph that XLA will compile: some operations exist only there."""
+    """Tensors of a graph that XLA will compile, with operations that exist only there.
+
+    Each of these is a function that XLA must compile. It becomes part of what it is called in where XLA compiles
+    that, and runs all the same where not: a `tf.function` that was traced inside a compiled one may be called again
+    from outside.
+    """
+
+    # At 4,096 rows 63 and 127 positives compared one by one take 5.4 and 9.8 times the floor, and by the grid 6.
+    turns_an_item = 50
+    turns_a_node = 70
+
+    def on_cpu(self, array: Array) -> bool:
+        return not any(
+            map(tf.config.list_logical_devices, ("GPU", "TPU"))
+        )  # a graph does not say where it will run
+
+    def scattered(self, array: Array, index: Array, values: Array) -> Array:
+        return TensorFlowFramework.add_at(self, array, index, values)
 
     def columns(self, array: Array, window: Window) -> Array:
         if self._is_whole(window, array):
             return array
-        *others, _ = array.shape
-        start = tf.stack([as_length(0)] * len(others) + [as_length(window.start)])
-        size = tf.stack([as_length(length) for length in (*others, window.width)])
-        return Array(xla.dynamic_slice(array.tensor, start, size))
+        return Array(_columns(array.tensor, as_length(window.start), window.width))
 
     def add_columns(self, array: Array, window: Window, values: Array) -> Array:
         if self._is_whole(window, array):
             return array + values
-        values = values + self.columns(array, window)
-        start = tf.stack([as_length(0), as_length(window.start)])
-        return Array(xla.dynamic_update_slice(array.tensor, values.tensor, start))
+        return Array(_with_columns_added(array.tensor, as_length(window.start), values.tensor))
 
     def folded_sums(self, terms: Sequence[Array]) -> Sequence[Array]:
-        dtype = terms[0].tensor.dtype
-        scalar = tf.TensorSpec([], dtype)
-        add = _added.get_concrete_function(*[scalar] * (2 * len(terms)))
-        zeros = [tf.zeros([], dtype)] * len(terms)
-        sums = xla.variadic_reduce([term.tensor for term in terms], zeros, [1], add)
-        return [Array(each) for each in sums]
+        return [Array(each) for each in _folded_sums([term.tensor for term in terms])]
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    compiled: Callable[..., Any] = tf.function(function, autograph=False, jit_compile=True)
+    return compiled
+
+
+@_compiled
+def _columns(array: tf.Tensor, start: tf.Tensor, width: int) -> tf.Tensor:
+    *others, _ = tf.unstack(tf.shape(array, out_type=INDEX))
+    first = tf.stack([*(tf.zeros_like(length) for length in others), start])
+    return xla.dynamic_slice(array, first, tf.stack([*others, tf.constant(width, INDEX)]))
+
+
+@_compiled
+def _with_columns_added(array: tf.Tensor, start: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    found = _columns(array, start, values.shape[1]) + values
+    return xla.dynamic_update_slice(array, found, tf.stack([tf.zeros_like(start), start]))
+
+
+@_compiled
+def _folded_sums(terms: list[tf.Tensor]) -> list[tf.Tensor]:
+    scalar = tf.TensorSpec([], terms[0].dtype)
+    add = _added.get_concrete_function(*[scalar] * (2 * len(terms)))
+    zeros = [tf.zeros([], scalar.dtype)] * len(terms)
+    return list(xla.variadic_reduce(terms, zeros, [1], add))
 
 
 @tf.function(autograph=False)  # type: ignore[untyped-decorator]
@@ -226,7 +264,9 @@ def _added(*pairs: tf.Tensor) -> list[tf.Tensor]:
 
 def framework_here() -> TensorFlowFramework:
     """The framework of what is computed now: eagerly, in a graph, or in one that XLA will compile."""
-    compiled = not tf.executing_eagerly() and GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    if xla is None or tf.executing_eagerly():
+        return TensorFlowFramework()
+    compiled = GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     return XlaTensorFlowFramework() if compiled else TensorFlowFramework()
 
 
