@@ -347,15 +347,16 @@ def tables(folder: Path) -> dict[str, str]:
 
 def document_tables() -> dict[str, str]:
     """Those of the document: of the saved results, and short ones of another processor and a GPU."""
-    own, other, gpu = (read(SAVED / name / "speed.json") for name in ("", "epyc", "cuda"))
+    own, other, gpu = (read(SAVED / name / "speed.json") for name in ("", "other", "cuda"))
     of_other, of_gpu = ordered(other["records"]), ordered(gpu["records"])
     return tables(SAVED) | {
         "aims": aims(own["records"], of_other),
-        "epyc_machine": machine(other),
-        "epyc_floors": floors(of_other),
-        "epyc": all_rows(of_other, "× floor, by rows", median),
-        "epyc_blocks": block_choices(of_other),
-        "epyc_faster": faster_peers(of_other),
+        "other_machine": machine(other),
+        "other_floors": floors(of_other),
+        "other": all_rows(of_other, "× floor, by rows", median),
+        "other_blocks": block_choices(of_other),
+        "other_faster": faster_peers(of_other),
+        "other_memory": memory(ordered(read(SAVED / "other" / "memory.json")["records"])),
         "gpu_machine": machine(gpu),
         "gpu": all_rows(of_gpu, "× floor and ms, by rows", with_milliseconds),
         "gpu_faster": faster_peers(of_gpu),
