@@ -50,9 +50,8 @@ class RowsOfABlock:
 
 def test_the_objective_decides(face: Face) -> None:
     rng = np.random.default_rng(0)
-    items = (
-        4096 if face.framework == "tensorflow" and face.name != "XLA" else 16_384
-    )  # beyond, the least length decides
+    # As many that not the least length of a block decides.
+    items = 4096 if face.framework == "tensorflow" and face.name != "XLA" else 16_384
     gallery = rng.normal(size=(items, 2)).astype(np.float32)
     labels = np.arange(items) % 300
 

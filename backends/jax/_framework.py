@@ -15,6 +15,7 @@ from rankloss._framework import Window
 from rankloss._xla import XlaFramework, shares
 
 _apart: Callable[[Array], Array] = lax.optimization_barrier
+
 UNROLLED = 16
 """Up to how many turns of a loop are written out: XLA fuses these better than a loop."""
 

@@ -197,11 +197,11 @@ class TensorFlowFramework(Framework):
 
 
 class XlaTensorFlowFramework(XlaFramework, TensorFlowFramework):
-    """Tensors of a graph that XLA will compile, with operations that exist only there.
+    """Tensors of a graph that XLA will compile, with operations of XLA's own.
 
-    Each of these is a function that XLA must compile. It becomes part of what it is called in where XLA compiles
-    that, and runs all the same where not: a `tf.function` that was traced inside a compiled one may be called again
-    from outside.
+    A `tf.function` that was traced inside a compiled one may be called again from outside. TensorFlow 2.21 then runs
+    these operations on a CPU; so that this depends on neither, each is a function that XLA must compile, which
+    becomes part of what it is called in where XLA compiles that.
     """
 
     # At 4,096 rows 63 and 127 positives compared one by one take 5.4 and 9.8 times the floor, and by the grid 6.
@@ -209,12 +209,8 @@ class XlaTensorFlowFramework(XlaFramework, TensorFlowFramework):
     turns_a_node = 70
 
     def on_cpu(self, array: Array) -> bool:
-        return not any(
-            map(tf.config.list_logical_devices, ("GPU", "TPU"))
-        )  # a graph does not say where it will run
-
-    def scattered(self, array: Array, index: Array, values: Array) -> Array:
-        return TensorFlowFramework.add_at(self, array, index, values)
+        # A graph does not say where it will run.
+        return not any(map(tf.config.list_logical_devices, ("GPU", "TPU")))
 
     def columns(self, array: Array, window: Window) -> Array:
         if self._is_whole(window, array):
