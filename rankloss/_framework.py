@@ -63,6 +63,9 @@ class Framework:
     sampled_a_turn = 512
     """How many positives are read off the grid at a time where their number is not known."""
 
+    scatters_vectors = False
+    """Whether `add_vectors_at` takes hardly longer than `add_at`."""
+
     most_bin_passes = 64
     """Up to how many bins are summed by a pass over the items each; with more, the items are scattered."""
 
@@ -138,6 +141,11 @@ class Framework:
         for k in range(count):
             array = array + xp.where(places == index[:, k : k + 1], values[:, k : k + 1], 0)
         return array
+
+    def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
+        """`array[row, index[row, k], :] += values[row, k, :]` for every row and k, repeated indices included."""
+        parts = [self.add_at(array[..., m], index, values[..., m]) for m in range(array.shape[2])]
+        return self.xp.stack(parts, axis=-1)
 
     def counts_and_sums_at(self, index: Array, values: Array, width: int) -> tuple[Array, Array]:
         """How many index[row, k] are each of 0 … width − 1, and the sums of their values[row, k]; [rows, width]."""
@@ -298,8 +306,13 @@ class Framework:
 
     @property
     def index_dtype(self) -> Any:
-        """The integers that index arrays and stand for labels."""
+        """The integers that index arrays."""
         return self.xp.int64
+
+    @property
+    def label_dtype(self) -> Any:
+        """The integers that stand for labels."""
+        return self.index_dtype
 
     @property
     def weight_dtype(self) -> Any:
@@ -307,12 +320,12 @@ class Framework:
         return self.xp.float64
 
     def wraps(self, labels: Array) -> bool:
-        """Whether labels of this dtype may be too large for `index_dtype` and then become negative in it."""
-        return bool(self.xp.iinfo(labels.dtype).max > self.xp.iinfo(self.index_dtype).max)
+        """Whether labels of this dtype may be too large for `label_dtype` and then become negative in it."""
+        return bool(self.xp.iinfo(labels.dtype).max > self.xp.iinfo(self.label_dtype).max)
 
     def label_keys(self, *labels: Array) -> tuple[Array, ...]:
-        """Labels as `index_dtype`; two different ones of one dtype stay different."""
-        return tuple(self.xp.astype(array, self.index_dtype) for array in labels)
+        """Labels as `label_dtype`; two different ones of one dtype stay different."""
+        return tuple(self.xp.astype(array, self.label_dtype) for array in labels)
 
     # -- types
 

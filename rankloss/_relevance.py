@@ -326,6 +326,6 @@ def relation_of_labels(
 ) -> SliceRelation:
     """Queries with `labels` against a gallery sorted by label; `own` is each query's place there, or None."""
     xp = framework.xp
-    first = xp.searchsorted(sorted_labels, labels, side="left")
-    last = xp.searchsorted(sorted_labels, labels, side="right")
+    first = xp.astype(xp.searchsorted(sorted_labels, labels, side="left"), framework.index_dtype)
+    last = xp.astype(xp.searchsorted(sorted_labels, labels, side="right"), framework.index_dtype)
     return SliceRelation(framework, sorted_labels.shape[0], first, last, own)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rankloss._framework import Array, Framework
 from rankloss._relevance import Positives, Relevance
-from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables
+from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables, score_grid
 
 LEAST_SPREAD, MOST_SPREAD = 70.0, 2100.0
 """For how far apart a query's positives, in temperatures, a grid is made: where that is not known, and at most."""
@@ -41,7 +41,7 @@ def grid_for(
         if not widest <= MOST_SPREAD:  # or NaN
             return None
         blocks = ScoreGrid.blocks_for(widest)
-    grid = ScoreGrid(framework, blocks, scores)
+    grid = score_grid(framework, blocks, scores)
     holds = xp.all(spread <= grid.most_spread)
     if not isinstance(turns, int):
         return grid, holds & (turns * items > cost(blocks))

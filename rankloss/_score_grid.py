@@ -13,6 +13,7 @@ and by up to 4e-6 of either; farther apart σ counts as 0 or 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, NamedTuple
@@ -35,6 +36,9 @@ BLOCK_REACH = BLOCK * STEP
 
 Tables = tuple[Array, ...]
 """For every moment m, the sums [q, bins] of w_j δ_j^m over the items of each bin, with empty bins at both ends."""
+
+SCATTERED = 1 << 18
+"""How many items are scattered as vectors at a time, on a CPU: these fill 4 MiB, and stay in a cache."""
 
 
 class Places(NamedTuple):
@@ -100,16 +104,19 @@ class ScoreGrid:
         [many, q, blocks, nodes], with all but the last axis in one.
         """
         xp = self.framework.xp
-        moments = xp.concat([table for same in zip(*many, strict=True) for table in same], axis=0)
         # Rows may run into each other, for their first and last bins are empty.
-        to_nodes = _weights()[None, :, ::-1]
-        nodes = self.framework.convolved(xp.reshape(moments, (MOMENTS, -1)), to_nodes)[0, :]
-        nodes = self._padded(nodes, AROUND // 2 - 1, AROUND // 2)
+        nodes = self._padded(self._on_nodes(many), AROUND // 2 - 1, AROUND // 2)
         nodes = xp.reshape(nodes, (-1, self.blocks, BLOCK))
         nothing = xp.zeros_like(nodes[:, :1, :])
         nodes = xp.concat([nothing, nodes, nothing], axis=1)
         shifted = [nodes[:, first : first + self.blocks, :] for first in range(3)]
         return xp.reshape(xp.concat(shifted, axis=2), (-1, 3 * BLOCK))
+
+    def _on_nodes(self, many: Sequence[Tables]) -> Array:
+        """What the bins of all rows of all tables, one after another, count on the nodes in the middle of eight."""
+        xp = self.framework.xp
+        moments = xp.concat([table for same in zip(*many, strict=True) for table in same], axis=0)
+        return self.framework.convolved(xp.reshape(moments, (MOMENTS, -1)), _weights()[None, :, ::-1])[0, :]
 
     def counts(self, near: Array) -> Array:
         """Σ_j w_j σ(s_j − t) as a function of t: polynomials [moments, many · q, bins] to read by `at`."""
@@ -147,6 +154,43 @@ class ScoreGrid:
         return self.framework.constant(values, self.like)
 
 
+class VectorScoreGrid(ScoreGrid):
+    """A grid for frameworks that scatter a vector in the time of a number: a bin's moments lie side by side."""
+
+    def tables(self, queries: int) -> Tables:
+        return (self.framework.zeros((queries, self._width, MOMENTS), self.like),)
+
+    def add(self, tables: Tables, places: Places, weights: Array) -> Tables:
+        (table,) = tables
+        for piece in self._pieces(*weights.shape):
+            offsets, powers = places.offsets[:, piece], [weights[:, piece]]
+            while len(powers) < MOMENTS:
+                powers.append(powers[-1] * offsets)
+            vectors = self.framework.xp.stack(powers, axis=-1)
+            table = self.framework.add_vectors_at(table, places.bins[:, piece], vectors)
+        return (table,)
+
+    def _pieces(self, queries: int, items: int) -> list[slice]:
+        if not (isinstance(queries, int) and isinstance(items, int) and self.framework.on_cpu(self.like)):
+            return [slice(None)]
+        size = max(1, SCATTERED // queries)
+        return [slice(first, min(first + size, items)) for first in range(0, items, size)]
+
+    def _on_nodes(self, many: Sequence[Tables]) -> Array:
+        xp = self.framework.xp
+        moments = xp.concat([table for (table,) in many], axis=0)
+        parts = xp.reshape(moments, (-1, AROUND * MOMENTS)) @ self._constant(_of_bins_together())
+        shared = self._padded(xp.reshape(parts[1:, : AROUND - 1], (-1,)), 0, AROUND - 1)
+        nodes = parts[:, AROUND:] + xp.reshape(shared, (-1, AROUND - 1))
+        nodes = xp.concat([parts[:, AROUND - 1 : AROUND], nodes], axis=1)
+        return xp.reshape(nodes, (-1,))[: 1 - AROUND]
+
+
+def score_grid(framework: Framework, blocks: int, like: Array) -> ScoreGrid:
+    """The grid in the form that suits a framework."""
+    return (VectorScoreGrid if framework.scatters_vectors else ScoreGrid)(framework, blocks, like)
+
+
 @cache
 def _weights() -> npt.NDArray[np.float64]:
     """C[m, r]: what δ^m counts at the r-th node around, the Lagrange polynomials at the Chebyshev points."""
@@ -157,6 +201,15 @@ def _weights() -> npt.NDArray[np.float64]:
         others = np.delete(nodes, r)
         lagrange[:, r] = np.prod((points[:, None] - others) / (nodes[r] - others), axis=1)
     return np.asarray(np.linalg.solve(np.vander(points, increasing=True), lagrange), np.float64)
+
+
+@cache
+def _of_bins_together() -> npt.NDArray[np.float64]:
+    """What the moments of eight neighbouring bins, the row, count on each of the 15 nodes around them."""
+    weights = np.zeros((AROUND, MOMENTS, 2 * AROUND - 1))
+    for place in range(AROUND):
+        weights[place, :, place : place + AROUND] = _weights()
+    return weights.reshape(AROUND * MOMENTS, -1)
 
 
 @cache

@@ -38,11 +38,24 @@ class XlaFramework(Framework):
     # in one, and SupCon 1.49 and 1.26.
     few_elements = 1 << 20
 
-    # At 4,096 rows JAX takes 4.1 and 6.7 times the floor to compare 63 and 127 positives one by one, and around 5.7
-    # by the grid; with 255 positives it takes 5.6, 5.9 and 6.7 in turns of 256, 384 and 512.
-    turns_an_item = 70
-    turns_a_node = 100
+    # At 4,096 rows JAX takes 4.0 and 7.0 times the floor to compare 63 and 127 positives one by one and 4.7 by the
+    # grid, at 8,192 rows 4.2 and 6.8, and 3.5; TensorFlow at 4,096 rows 4.4 and 10, and 4.9. With 127 positives
+    # TensorFlow takes 5.1, 5.5 and 6.4 times in turns of 256, 512 and 1,024, with 1,023 it takes 6.3, 6.1 and 6.1.
+    turns_an_item = 50
+    turns_a_node = 90
     sampled_a_turn = 256
+
+    scatters_vectors = (
+        True  # at 4,096 rows with 255 positives the grid takes JAX 4.7 times the floor, else 5.7
+    )
+
+    def countable(self, array: Array) -> bool:
+        """Whether one index of `index_dtype` can say where an entry [q, k] is.
+
+        XLA on a CPU writes out pairs of indices: values of polynomials are read off a grid twice as fast by one.
+        """
+        count = array.shape[0] * array.shape[1]
+        return isinstance(count, int) and count <= self.xp.iinfo(self.index_dtype).max
 
     def folded_sums(self, terms: Sequence[Array]) -> Sequence[Array]:
         """Sums [q, w] over the folds of each of the terms [q, fold, w], in one loop."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -340,6 +341,23 @@ def test_histograms_by_scatter_equal_those_by_sums() -> None:
     found = JaxFramework().add_at(jnp.zeros((3, 40)), index, values)
     expected = [np.bincount(i, v, minlength=40) for i, v in zip(index, values, strict=True)]
     assert_allclose(found, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("most", [2**31 - 1, 119])
+def test_entries_are_found_by_one_index_or_by_two(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latter where one would overflow."""
+    monkeypatch.setattr(jnp, "iinfo", lambda _: SimpleNamespace(max=most))
+    array, index = RNG.normal(size=(3, 40, 2)), RNG.integers(0, 40, size=(3, 50))
+    vectors = RNG.normal(size=(3, 50, 2))
+    expected = array.copy()
+    np.add.at(expected, (np.arange(3)[:, None], index), vectors)
+    framework, index = JaxFramework(), jnp.asarray(index)
+    assert framework.countable(array) == (most > 119)
+    assert_allclose(
+        framework.add_vectors_at(jnp.asarray(array), index, jnp.asarray(vectors)), expected, atol=1e-13
+    )
+    found = framework.take_along(jnp.asarray(array[..., 0]), index)
+    assert_allclose(found, np.take_along_axis(array[..., 0], np.asarray(index), axis=1))
 
 
 @pytest.mark.parametrize(("items", "rows"), [(1024, 1024), (2048, 512), (4096, 256), (16_384, 128)])

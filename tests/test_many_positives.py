@@ -8,9 +8,9 @@ from faces import Face, selected_faces
 from numpy.testing import assert_allclose, assert_array_equal
 
 import rankloss
-from rankloss import SmoothAP, _ranks
+from rankloss import SmoothAP, _ranks, _score_grid
 from rankloss._framework import framework_of
-from rankloss._score_grid import ScoreGrid
+from rankloss._score_grid import ScoreGrid, VectorScoreGrid
 from rankloss._xla import XlaFramework
 
 EAGER = [face for face in selected_faces() if face.name in ("rankloss.torch", "rankloss.tensorflow")]
@@ -171,11 +171,13 @@ def test_few_positives_use_no_grid(face: Face, grids: list[ScoreGrid]) -> None:
     assert not grids
 
 
+@pytest.mark.parametrize("form", [ScoreGrid, VectorScoreGrid])
 @pytest.mark.parametrize("framework", ["numpy", "array_api_strict"])
-def test_sums_over_the_grid(framework: str) -> None:
+def test_sums_over_the_grid(framework: str, form: type[ScoreGrid], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of σ and σ' over items, which may tie, at places that fill what the grid is for."""
+    monkeypatch.setattr(_score_grid, "SCATTERED", 40)  # of two queries, 20 items at a time
     xp, rng = pytest.importorskip(framework), np.random.default_rng(5)
-    grid = ScoreGrid(framework_of(xp.zeros(1), ""), ScoreGrid.blocks_for(90), xp.zeros(1))
+    grid = form(framework_of(xp.zeros(1), ""), ScoreGrid.blocks_for(90), xp.zeros(1))
     assert grid.most_spread >= 90
     items, weights = rng.normal(0, 40, size=(2, 50)), rng.uniform(-1, 1, size=(2, 50))
     items[:, :10] = [[7.3], [-44.1]]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cases import Case, embedding_cases
 from faces import TensorFlowFace
 from hypothesis import given, settings
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import rankloss
 import rankloss.tensorflow as rl
@@ -391,6 +391,25 @@ def test_values_are_added_at_their_places(width: int, count: int, known: bool) -
 
     expected = [1 + np.bincount(i, v, minlength=width) for i, v in zip(index, values, strict=True)]
     assert_allclose(added(tf.ones([3, width], "float64")), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_vectors_are_added_and_values_taken_at_their_places(known: bool) -> None:
+    index, vectors = RNG.integers(0, 40, size=(3, 50)), RNG.normal(size=(3, 50, 2))
+    shape = [3, 40, 2] if known else [None, None, 2]
+
+    @tf.function(jit_compile=True, input_signature=[tf.TensorSpec(shape, "float64")])
+    def added_and_taken(array: Any) -> Any:
+        framework, places = framework_here(), Array(tf.constant(index))
+        added = framework.add_vectors_at(Array(array), places, Array(tf.constant(vectors)))
+        return added.tensor, framework.take_along(Array(array[..., 0]), places).tensor
+
+    array = RNG.normal(size=(3, 40, 2))
+    expected = array.copy()
+    np.add.at(expected, (np.arange(3)[:, None], index), vectors)
+    added, taken = added_and_taken(tf.constant(array))
+    assert_allclose(added, expected, atol=1e-13)
+    assert_array_equal(taken, np.take_along_axis(array[..., 0], index, axis=1))
 
 
 @pytest.mark.parametrize("first", [0, 3, 7])

@@ -69,11 +69,21 @@ class JaxFramework(XlaFramework):
     # -- what the standard lacks
 
     def scattered(self, array: Array, index: Array, values: Array) -> Array:
-        rows = self.arange(array.shape[0], array)[:, None]
-        return array.at[rows, index].add(values, mode="promise_in_bounds")
+        return self.add_vectors_at(array, index, values)
+
+    def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
+        return self._entries(array, index).add(values, mode="promise_in_bounds").reshape(array.shape)
 
     def take_along(self, array: Array, index: Array) -> Array:
-        return xp.take_along_axis(array, index, axis=1, mode="promise_in_bounds")
+        return self._entries(array, index).get(mode="promise_in_bounds")
+
+    def _entries(self, array: Array, index: Array) -> Any:
+        """The entries [q, index[q, k]] of an array, or of it with its rows in one, to be read or added to."""
+        rows, width, *rest = array.shape
+        row = self.arange(rows, array)[:, None]
+        if not self.countable(array):
+            return array.at[row, index]
+        return array.reshape(rows * width, *rest).at[index + row * width]
 
     def put(self, array: Array, index: Array, value: float) -> Array:
         return xp.where(self.arange(array.shape[1], array)[None, :] == index[:, None], value, array)

@@ -53,6 +53,8 @@ class FastAP:
         xp, bins = framework.xp, self.num_bins
         window, some = relevance.window, relevance.has_positive
         # y = d·B/4 lies in [0, B], with the nodes at whole numbers; B + 1 is where nothing counts.
+        if not relevance.always:  # a query without a positive has no loss, whatever its scores
+            scores = xp.where(some[:, None], scores, 0)
         y = scores
         y -= 1
         y *= -bins / 2
@@ -76,5 +78,4 @@ class FastAP:
         rate = xp.where(some, share * scale * (bins / 2), 0)[:, None]
         d_total = (at_node * precision / safe)[:, :-1] * rate
         d_positive = (precision[:, 1:] - precision[:, :-1] - (at_node / safe)[:, :-1]) * rate
-        d_scores = framework.add_columns(items.spread(d_total), window, positives.spread(d_positive))
-        return losses, d_scores if relevance.always else xp.where(some[:, None], d_scores, 0)
+        return losses, framework.add_columns(items.spread(d_total), window, positives.spread(d_positive))
