@@ -72,10 +72,12 @@ class JaxFramework(XlaFramework):
         return self.add_vectors_at(array, index, values)
 
     def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
-        return self._entries(array, index).add(values, mode="promise_in_bounds").reshape(array.shape)
+        added: Array = self._entries(array, index).add(values, mode="promise_in_bounds")
+        return added.reshape(array.shape)
 
     def take_along(self, array: Array, index: Array) -> Array:
-        return self._entries(array, index).get(mode="promise_in_bounds")
+        taken: Array = self._entries(array, index).get(mode="promise_in_bounds")
+        return taken
 
     def _entries(self, array: Array, index: Array) -> Any:
         """The entries [q, index[q, k]] of an array, or of it with its rows in one, to be read or added to."""
