@@ -356,7 +356,6 @@ def document_tables() -> dict[str, str]:
         "other": all_rows(of_other, "× floor, by rows", median),
         "other_blocks": block_choices(of_other),
         "other_faster": faster_peers(of_other),
-        "other_memory": memory(ordered(read(SAVED / "other" / "memory.json")["records"])),
         "gpu_machine": machine(gpu),
         "gpu": all_rows(of_gpu, "× floor and ms, by rows", with_milliseconds),
         "gpu_faster": faster_peers(of_gpu),

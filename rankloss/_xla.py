@@ -31,7 +31,7 @@ class XlaFramework(Framework):
     # Few arrays of a block's size are written, and matrix products of few rows are slow: at 16,384 rows on two cores,
     # JAX' SupCon takes 1.50, 1.09 and 1.13 times the floor in blocks of 64, 128 and 256, Smooth-AP 1.54, 1.56 and
     # 1.35; at 8,192 TensorFlow's FastAP 1.42, 1.30, 1.26, 1.30 and 1.38 in blocks of 64 to 1,024.
-    block_elements = 1 << 21  # twice as many take JAX' Smooth-AP with labels beyond 256 MiB at 16,384 rows
+    block_elements = 1 << 20  # twice as many take JAX' Smooth-AP with labels beyond 256 MiB at 16,384 rows
     least_rows, most_rows = 128, 256
 
     # A batch of one block needs no loop: at 1,024 rows JAX' Smooth-AP takes 2.15 times the floor in four blocks, 1.71
