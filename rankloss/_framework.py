@@ -31,8 +31,11 @@ class Framework:
     block_elements = 1 << 20
     """How many similarities a block of queries may hold; a block has this many over the gallery's length."""
 
-    least_rows = 32
-    """How many queries a block has at least, however long the gallery: fewer make slow matrix products."""
+    least_rows = 16
+    """How many queries a block has at least, however long the gallery: fewer make slow matrix products.
+
+    With a gallery of 65,536, PyTorch's FastAP takes 3.3, 2.3, 3.6 and 3.5 times the floor in blocks of 8 to 64.
+    """
 
     most_rows = 256
     """How many queries a block has at most, unless it would hold fewer than `few_elements` similarities.

@@ -19,7 +19,7 @@ from rankloss._framework import framework_of
         (1024, 1024, 256),  # which stay in the caches
         (4096, 4096, 256),
         (16_384, 16_384, 64),  # as the budget says
-        (1 << 20, 1 << 20, 32),  # fewer make slow matrix products
+        (1 << 20, 1 << 20, 16),  # fewer make slow matrix products
         (100_000, 16, 16_384),  # a small gallery: a block of 256 would hardly be work
         (7, 0, 7),
     ],

@@ -36,7 +36,7 @@ class Plan:
 
 
 COMPILED_FACTOR = 4
-"""How many times as many scores a block may hold where it is compiled, and fewer arrays of its size are written.
+"""The least `block_factor` where blocks are compiled, and fewer arrays of their size are written.
 
 At 16,384 rows FastAP takes 1.53, 1.46, 1.22 and 1.34 times the floor in blocks of 64, 128, 256 and 512.
 """
@@ -85,7 +85,7 @@ def _evaluated(plan: Plan, run: Callable[[Evaluate, int], Result]) -> Result:
     factor = block_factor(objective)
     if plan.compile:
         compiled = CompiledEvaluation(objective)
-        result = run(compiled, COMPILED_FACTOR * factor)
+        result = run(compiled, max(COMPILED_FACTOR, factor))
         if compiled.holds():
             return result
     return run(objective.loss_and_gradient, factor)
