@@ -146,7 +146,10 @@ class Framework:
         return array
 
     def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
-        """`array[row, index[row, k], :] += values[row, k, :]` for every row and k, repeated indices included."""
+        """`array[row, index[row, k], :] += values[row, k, :]` for every row and k, repeated indices included.
+
+        XLA's frameworks take numbers in place of vectors, too.
+        """
         parts = [self.add_at(array[..., m], index, values[..., m]) for m in range(array.shape[2])]
         return self.xp.stack(parts, axis=-1)
 

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
 import rankloss.torch as rl
-from rankloss.torch import _compiled
+from rankloss.torch import _compiled, _operators
 
 OBJECTIVES = (rl.SmoothAP(temperature=0.1), rl.FastAP(), rl.SupCon())
 EACH_OBJECTIVE = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -248,6 +248,23 @@ def test_one_warning_where_no_compiler_is(monkeypatch: pytest.MonkeyPatch) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         of_labels(rl.SmoothAP(), rows(0, 18, 5), compile=True)
+
+
+def test_blocks_are_as_usual_once_the_compiler_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    def noted(*arguments: Any) -> Any:
+        factors.append(arguments[-1])
+        return embedding_pass(*arguments)
+
+    factors, embedding_pass = list[int](), _operators.embedding_pass
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    monkeypatch.setattr(_operators, "embedding_pass", noted)
+    with pytest.warns(UserWarning, match="compiler failed"):
+        for compile in (True, True, False):
+            of_views(rl.FastAP(), rows(0, 18, 5), compile=compile)
+    assert factors == [4, 1, 1]
 
 
 def test_a_compiler_that_gives_up_later(traced: Any) -> None:

@@ -68,9 +68,6 @@ class JaxFramework(XlaFramework):
 
     # -- what the standard lacks
 
-    def scattered(self, array: Array, index: Array, values: Array) -> Array:
-        return self.add_vectors_at(array, index, values)
-
     def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
         added: Array = self._entries(array, index).add(values, mode="promise_in_bounds")
         return added.reshape(array.shape)

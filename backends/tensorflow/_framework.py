@@ -219,9 +219,6 @@ class XlaTensorFlowFramework(XlaFramework, TensorFlowFramework):
             return array + values
         return Array(_with_columns_added(array.tensor, _start(window), values.tensor))
 
-    def scattered(self, array: Array, index: Array, values: Array) -> Array:
-        return self.add_vectors_at(array, index, values)
-
     def add_vectors_at(self, array: Array, index: Array, values: Array) -> Array:
         flat, places = self._flat(array, index)
         added = tf.tensor_scatter_nd_add(flat.tensor, places.tensor[..., None], values.tensor)

@@ -45,6 +45,11 @@ class CompiledEvaluation:
         self._failed = False
         self._unknown: list[Tensor] = []
 
+    @property
+    def possible(self) -> bool:
+        """Whether the compiler has not refused the objective before."""
+        return not self._programs.broken
+
     def __call__(
         self, framework: Framework, scores: Tensor, relevance: Relevance, scale: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -72,14 +77,14 @@ class _Programs:
         self._objective = objective
         self._counted = _counts_positives(objective)
         self._programs: dict[tuple[Any, ...], Program] = {}
-        self._broken = False
+        self.broken = False
 
     def run(
         self, scores: Tensor, relevance: Any, scale: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None] | None:
         """Losses, their gradient and whether they are right (None: always); None where there is no program."""
         turns = _turns(relevance) if self._counted else 0
-        if self._broken or turns > MOST_TURNS or not relevance.window.width:
+        if self.broken or turns > MOST_TURNS or not relevance.window.width:
             return None
         arrays = {f.name: getattr(relevance, f.name) for f in fields(relevance)}
         arrays = {name: value for name, value in arrays.items() if isinstance(value, Tensor)}
@@ -105,7 +110,7 @@ class _Programs:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 outputs = program(*inputs)
         except REFUSALS as error:
-            self._broken = True
+            self.broken = True
             _warn(" ".join(str(error).split("\n")[:2]))
             return None
         self._programs[key] = program

@@ -83,8 +83,7 @@ def _evaluated(plan: Plan, run: Callable[[Evaluate, int], Result]) -> Result:
     """What a pass gives by the formulas of a plan's objective, compiled or not, and their `block_factor`."""
     objective, _ = split_objective(plan.objective)
     factor = block_factor(objective)
-    if plan.compile:
-        compiled = CompiledEvaluation(objective)
+    if plan.compile and (compiled := CompiledEvaluation(objective)).possible:
         result = run(compiled, max(COMPILED_FACTOR, factor))
         if compiled.holds():
             return result
