@@ -45,7 +45,7 @@ class XlaFramework(Framework):
     turns_a_node = 90
     sampled_a_turn = 256
 
-    # At 4,096 rows with 255 positives JAX takes 4.7 times the floor, and 5.7 where each number is scattered by itself.
+    # At 4,096 rows with 255 positives JAX takes 4.7 times the floor, and 5.7 where each number is scattered alone.
     scatters_vectors = True
 
     def countable(self, array: Array) -> bool:
