@@ -30,7 +30,8 @@ class Setting:
 
     def in_blocks(self) -> list[Setting]:
         """The same with each of the block sizes that are compared."""
-        return [replace(self, block_size=size) for size in BLOCK_SIZES if size is None or size <= self.rows]
+        sizes = BLOCK_SIZES if self.rows <= 16_384 else SMALL_BLOCK_SIZES
+        return [replace(self, block_size=size) for size in sizes if size is None or size <= self.rows]
 
     def with_rows(self, rows: int) -> Setting:
         """The same with another number of rows."""
@@ -41,6 +42,8 @@ ROWS = (512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 DIMENSIONS = (64, 128, 256, 512, 1024, 2048)
 PER_CLASS = (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, None)
+SMALL_BLOCK_SIZES = (16, 32, 64, 128, 256, None)
+"""Beyond 16,384 rows: 512 queries have 64 MiB of scores there, and leave every cache."""
 
 
 def settings() -> Iterator[Setting]:
@@ -49,7 +52,7 @@ def settings() -> Iterator[Setting]:
     yield from (Setting("pairs", rows, per_class=2) for rows in (512, 2048, 4096))
     yield from (Setting("dimensions", 4096, dimensions=d) for d in DIMENSIONS)
     yield from (Setting("positives", 4096, per_class=count, layout="labels") for count in PER_CLASS)
-    yield from (Setting("blocks", rows) for rows in ROWS[:-1])
+    yield from (Setting("blocks", rows) for rows in ROWS)
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,8 @@ from results import Results
 
 ROUNDS = range(3, 16)
 UNREPEATED = 32_768
-"""Beyond so many rows a run takes a minute, compiling some seconds: two rounds, and the first one counts, too."""
+"""Beyond so many rows a run takes half a minute, compiling some seconds: two rounds, or one of each block size, and
+the first one counts, too."""
 
 
 def is_quick(setting: Setting) -> bool:
@@ -46,8 +47,9 @@ def cases(of_blocks: bool) -> list[Any]:
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Lower quartile, median and upper quartile, to four digits."""
-    return [float(f"{value:.4g}") for value in statistics.quantiles(values, n=4, method="inclusive")]
+    """Lower quartile, median and upper quartile, to four digits; a single value is all three."""
+    found = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return [float(f"{value:.4g}") for value in found]
 
 
 def seconds(run: Any) -> float:
@@ -92,7 +94,7 @@ def measure(options: Any, benchmark: Any, compared: list[Setting], contender: Co
         floors[-1].append(seconds(of_floor))
 
     if compared[0].rows > UNREPEATED:
-        rounds = 2
+        rounds = 2 if len(compared) == 1 else 1
     else:
         warm_ups = range(3 if compared[0].rows <= 8192 else 1)
         once = min(seconds(until_last) + seconds(runs[-1]) for _ in warm_ups)
