@@ -84,6 +84,7 @@ bench-all: $(LINKED)
 	$(BIN)/python benchmarks/report.py --results $(RESULTS)
 
 # PyTorch and JAX on a GPU, and memory there is not measured.
+bench-cuda: RESULTS = build/benchmarks/cuda
 bench-cuda: $(LINKED)
 	RANKLOSS_BENCH_DEVICE=cuda $(BENCHMARK) -k "rows and (PyTorch or JAX)" --resume
 

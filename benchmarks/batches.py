@@ -47,9 +47,10 @@ SMALL_BLOCK_SIZES = (16, 32, 64, 128, 256, None)
 
 
 def settings() -> Iterator[Setting]:
-    """Every group: cost against rows, dimensions and positives a query; pairs; and where block sizes are compared."""
+    """Every group: cost against rows, dimensions and positives a query; pairs; labels; and block sizes compared."""
     yield from (Setting("rows", rows) for rows in ROWS)
     yield from (Setting("pairs", rows, per_class=2) for rows in (512, 2048, 4096))
+    yield Setting("labels", 4096, layout="labels")
     yield from (Setting("dimensions", 4096, dimensions=d) for d in DIMENSIONS)
     yield from (Setting("positives", 4096, per_class=count, layout="labels") for count in PER_CLASS)
     yield from (Setting("blocks", rows) for rows in ROWS)

@@ -93,7 +93,7 @@ def accuracy(records: list[Record]) -> None:
             colour = plt.get_cmap("viridis")(number / len(spreads))
             axes.plot(places, [r["gradient_error"] for r in found], color=colour, label=f"spread {spread}")
             axes.plot(places, [r["loss_error"] for r in found], color=colour, linestyle=":")
-        axes.set(xscale="log", yscale="log", xlabel="temperature", title=f"{count} positives of 1,024 items")
+        axes.set(xscale="log", yscale="log", xlabel="temperature", title=f"{count} positives of 4,096 items")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     all_axes[0][0].set_ylabel("error in float32: gradient (—), loss (…)")

@@ -1,6 +1,6 @@
 """Ranking losses for any array-API array: value and gradient in closed form, computed block by block.
 
-`import rankloss.torch` has the same names as differentiable losses of PyTorch.
+`import rankloss.torch` (or `.jax`, `.tensorflow`, `.keras`) has the losses as differentiable ones of that framework.
 """
 
 from rankloss._functions import (

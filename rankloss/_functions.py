@@ -36,7 +36,7 @@ def embedding_loss(
         gallery: floating-point [g, d] of the embeddings' dtype: the items to rank, instead of the batch
             itself. Nothing is left out of it, even where it equals the batch.
         gallery_labels: integers [g].
-        relevant: boolean [n, g] instead of labels: which items of the gallery are positives of which query.
+        relevant: boolean [n, g] instead of labels, of a gallery: which of its items are positives of which query.
         normalize: L2-normalise embeddings and gallery, so that scores are cosines (True). A row of zeros
             stays zero and gets no gradient.
         include_query: count the query itself as one of its candidates and positives (False). Only without a
