@@ -49,7 +49,9 @@ def rank_loss_and_gradient(
     positives = Positives.of(framework, relevance)
     exponents, spread = _centred(framework, scores, positives, temperature)
     share = xp.where(some, 1 / xp.where(some, relevance.count, 1), 0)[:, None]
-    weight = None if scale is None else share * (1 / temperature) * scale[:, None]
+    weight = None
+    if scale is not None:  # which may be NaN for a query without a positive
+        weight = xp.where(some[:, None], share * (1 / temperature) * scale[:, None], 0)
     # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
     # triple. Clipping the exponents at ±limit changes nothing beyond rounding while every positive stays
     # `margin` inside the limit, where σ is so near 0 or 1 that many thousand clipped items together don't matter

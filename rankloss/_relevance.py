@@ -74,9 +74,9 @@ class SliceRelevance:
     def has_positive(self) -> Array:
         return self.count > 0
 
-    @property
+    @cached_property
     def turns(self) -> Array | int:
-        if self.views is None:
+        if not isinstance(self.views, int):
             return self.framework.most(self.count)
         return self.views if self.own is None else self.views - 1
 
@@ -129,7 +129,7 @@ class MaskRelevance:
     def has_positive(self) -> Array:
         return self.count > 0
 
-    @property
+    @cached_property
     def turns(self) -> Array | int:
         return self.framework.most(self.count)
 

@@ -82,8 +82,8 @@ class ScoreGrid:
         coordinates -= bins
         coordinates += 0.5
         bins += middle
-        # An item at NaN goes to a bin at the top, which is in every sum.
-        return Places(self.framework.to_index(bins, of_nan=self._width - AROUND), coordinates)
+        # An item at NaN goes to a bin at the top, which is in every sum, but to none whose nodes the next row has.
+        return Places(self.framework.to_index(bins, of_nan=self._width - 2 * AROUND), coordinates)
 
     def tables(self, queries: int) -> Tables:
         """Tables in which no item is."""

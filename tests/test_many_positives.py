@@ -172,6 +172,17 @@ def test_few_positives_use_no_grid(face: Face, grids: list[ScoreGrid]) -> None:
 
 
 @pytest.mark.parametrize("form", [ScoreGrid, VectorScoreGrid])
+def test_a_nan_is_in_the_sums_of_its_row_alone(form: type[ScoreGrid]) -> None:
+    grid = form(framework_of(np.zeros(1), ""), ScoreGrid.blocks_for(90), np.zeros(1))
+    items = np.linspace(-40, 40, 15).reshape(3, 5)
+    items[1, 2] = np.nan
+    near = grid.near(grid.add(grid.tables(3), grid.places(items), np.ones((3, 5))))
+    sums = grid.at(grid.counts(near), grid.places(np.linspace(-45, 45, 30).reshape(1, -1).repeat(3, axis=0)))
+    assert np.isnan(sums[1]).all()
+    assert np.isfinite(sums[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("form", [ScoreGrid, VectorScoreGrid])
 @pytest.mark.parametrize("framework", ["numpy", "array_api_strict"])
 def test_sums_over_the_grid(framework: str, form: type[ScoreGrid], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of σ and σ' over items, which may tie, at places that fill what the grid is for."""

@@ -58,6 +58,20 @@ def test_a_broken_row_of_queries_or_gallery(
 
 
 @EACH_OBJECTIVE
+def test_a_broken_query_without_a_positive_breaks_nothing(face: Face, objective: Any) -> None:
+    rng = np.random.default_rng(4)
+    queries, gallery = rng.normal(size=(5, 3)), rng.normal(size=(8, 3))
+    queries[2, 1] = np.nan
+    labels, gallery_labels = np.array([0, 1, 9, 2, 3]), np.arange(8) % 4
+    loss, (d_queries, d_gallery) = face.value_and_gradient(
+        "embedding_loss", objective, queries, labels, gallery=gallery, gallery_labels=gallery_labels
+    )
+    assert np.isfinite(loss)
+    assert np.all(np.isfinite(d_queries[[0, 1, 3, 4]]))
+    assert np.all(np.isfinite(d_gallery))
+
+
+@EACH_OBJECTIVE
 def test_weight_0_does_not_hide_a_nan(face: Face, objective: Any) -> None:
     scores = SCORES.copy()
     scores[1, 2] = np.nan

@@ -183,6 +183,23 @@ def test_one_graph_serves_any_number_of_images_of_known_views(objective: Any, bl
         assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
 
 
+@EACH_OBJECTIVE
+def test_one_graph_serves_any_number_of_views(objective: Any) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 5], tf.float32)])
+    def step(embeddings: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(embeddings)
+            loss = rl.embedding_loss(objective, embeddings)
+        return loss, tape.gradient(loss, embeddings)
+
+    for shape in ((7, 3, 5), (2, 4, 5)):
+        views = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        loss, gradient = step(tf.constant(views))
+        expected = rankloss.embedding_loss_and_gradient(objective, views.astype(np.float64))
+        assert_allclose(loss, expected[0], rtol=1e-5)
+        assert_allclose(gradient, expected[1], rtol=0, atol=1e-5 * np.abs(expected[1]).max())
+
+
 def test_lengths_that_do_not_fit_are_refused_when_the_graph_runs() -> None:
     step = step_of_unknown_batches(OBJECTIVES[2])
     with pytest.raises(tf.errors.InvalidArgumentError, match="labels"):

@@ -279,6 +279,18 @@ def test_the_graph_keeps_no_square_of_the_batch() -> None:
     assert max(saved) <= embeddings.numel()
 
 
+@EACH_OBJECTIVE
+def test_what_comes_back_to_a_query_without_a_positive_does_not_matter(objective: Any) -> None:
+    """As log(loss) brings NaN there, where the loss is 0."""
+    found = []
+    for incoming in (0.0, float("nan")):
+        embeddings = batch()
+        losses = rl.embedding_loss(objective, embeddings, LABELS, reduction="none")
+        losses.backward(torch.where(LABELS == 7, incoming, 1.0))
+        found.append(embeddings.grad)
+    assert torch.equal(found[1], found[0])
+
+
 def test_tensors_changed_in_place_before_backward_are_noticed_or_do_not_matter() -> None:
     """An optimizer's step between forward and backward must not change the gradient in silence."""
     expected = batch()

@@ -89,7 +89,8 @@ class _Programs:
         arrays = {f.name: getattr(relevance, f.name) for f in fields(relevance)}
         arrays = {name: value for name, value in arrays.items() if isinstance(value, Tensor)}
         large = scores.numel() >= 1 << 17  # a program made for small blocks runs on one thread
-        form = (type(relevance), tuple(arrays), relevance.always, turns, scale is None)
+        views = getattr(relevance, "views", None)
+        form = (type(relevance), tuple(arrays), relevance.always, views, turns, scale is None)
         key = (*form, scores.dtype, scores.device.type, large)
         window = relevance.window
         inputs = (
@@ -100,13 +101,13 @@ class _Programs:
             *map(_moved, arrays.values()),
         )
         try:
-            if key in self._programs:
-                return self._programs[key](*inputs)
-            without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
-            program = _program(self._objective, without_arrays, tuple(arrays), turns)
+            program = self._programs.get(key)
+            if program is None:
+                without_arrays = replace(relevance, **dict.fromkeys(arrays), framework=None)
+                program = _program(self._objective, without_arrays, tuple(arrays), turns)
             with warnings.catch_warnings(), shape_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-                # Lengths that are equal now may differ later. What the compiler deprecates of itself is not for
-                # users, and must not fail it where warnings are errors: 2.11 does on CUDA.
+                # Any call may compile. Lengths that are equal now may differ later. What the compiler deprecates of
+                # itself is not for users, and must not fail it where warnings are errors: 2.11 does on CUDA.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 outputs = program(*inputs)
         except REFUSALS as error:

@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
 
 
 class TorchFramework(Framework):
-    """Tensors on any device. Nothing here waits for a device other than the CPU."""
+    """Tensors on any device. Nothing but `most` waits for a device other than the CPU."""
 
     name = "torch"
     most_bin_passes = 0
