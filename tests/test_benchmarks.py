@@ -249,7 +249,9 @@ def test_a_faster_peer_is_named() -> None:
     own = SPEED | {"loss": "SupCon"}
     peer = SPEED | {"library": "optax", "loss": "ranking_softmax_loss"}
     assert report.faster_peers([own, peer | {"ratio": [2.0, 2.2, 2.4]}]) == "Nowhere in these tables."
-    found = report.faster_peers([own, peer | {"ratio": [1.0, 1.0, 1.0]}])
+    by_its_floor = peer | {"ratio": [1.0, 1.0, 1.0], "milliseconds": [11.0, 12.0, 13.0]}
+    assert report.faster_peers([own, by_its_floor]) == "Nowhere in these tables."
+    found = report.faster_peers([own, peer | {"ratio": [1.0, 1.0, 1.0], "milliseconds": [5.0, 5.0, 5.0]}])
     assert "ranking_softmax_loss, JAX: 0.50 times as long as our SupCon at 512 rows" in found
 
 
