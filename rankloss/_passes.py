@@ -240,9 +240,8 @@ def _step(
     scale = rest.pop(0) if any(gradient) else None
     scores = queries @ part.gallery.T
     relevance = part.relation.of_block(tuple(rest), scores)
-    if (
-        gradient[1] and not relevance.always
-    ):  # what is NaN in a query without a positive must not reach the gallery
+    if gradient[1] and not relevance.always:
+        # A NaN in a query without a positive must not reach the gallery.
         queries = framework.xp.where(relevance.has_positive[:, None], queries, 0)
     narrowed = None if scale is None else relevance.narrowed()
     if narrowed is None:

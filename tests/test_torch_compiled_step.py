@@ -167,9 +167,7 @@ def test_no_positives_and_no_rows(traced: Any) -> None:
     for call in (
         lambda o, x, **k: rl.embedding_loss(o, x[:, None], **k),
         partial(of_targets, torch.arange(6)),
-        partial(
-            of_targets, torch.arange(6) // 2
-        ),  # not by the program of one view, which has nothing to compare
+        partial(of_targets, torch.arange(6) // 2),  # not by the program of one view, which compares nothing
     ):
         assert_same(both(call, rl.SmoothAP(), rows(0, 6, 5)))
     assert of_targets(torch.arange(0), rl.SmoothAP(), rows(0, 0, 5), compile=True) == 0
