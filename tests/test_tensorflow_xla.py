@@ -60,6 +60,15 @@ def test_a_function_is_called_and_differentiated_from_anywhere(
         assert_allclose(shared(embeddings), expected, rtol=1e-12)
 
 
+def test_labels_keep_all_their_bits() -> None:
+    """Where other integers have 32 of them."""
+    embeddings = tf.constant(RNG.normal(size=(8, 5)))
+    labels = np.array([1, 1 + 2**62, 1 + 2**33, 1, 1 + 2**62, 5, 5, 1 + 2**33])
+    loss = tf.function(partial(rl.embedding_loss, OBJECTIVES[0]), jit_compile=True)
+    few = np.unique(labels, return_inverse=True)[1]
+    assert_allclose(loss(embeddings, tf.constant(labels)), loss(embeddings, tf.constant(few)), rtol=1e-12)
+
+
 def test_a_graph_knows_whether_xla_compiles_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def traced(depth: int, **options: Any) -> type:
         found: list[type] = []
