@@ -52,7 +52,7 @@ class Contender:
             return False  # too many cosines are 0 up to rounding, where its gradient jumps, to be checked
         if setting.group == "blocks":
             return self.way not in ("NumPy", "TensorFlow function")
-        return self.way != "NumPy" or setting.rows <= 4096
+        return self.way != "NumPy" or setting.rows <= 16_384
 
 
 def contenders() -> Iterator[Contender]:

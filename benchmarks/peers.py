@@ -47,7 +47,7 @@ PEERS = (
         "FastAPLoss",
         "PyTorch",
         FastAP(10),
-        most_rows=4096,
+        most_rows=8192,
         limit="holds arrays of 11 n² numbers: 3 GiB at 4,096 rows, sixteen times that at four times as many",
     ),
     Peer(
@@ -85,7 +85,7 @@ PEERS = (
         "ranking_softmax_loss",
         "JAX",
         SupCon(0.1),
-        most_rows=16_384,
+        most_rows=32_768,
         limit="holds several arrays of n² numbers",
         groups=("rows", "pairs"),
         remark="Of scores: given x xᵀ/τ, and relevance over the number of positives, it is SupCon.",
