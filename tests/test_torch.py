@@ -1,5 +1,6 @@
 """Autograd of `rankloss.torch`: gradcheck, incoming gradients, who gets a gradient and who computes one."""
 
+from dataclasses import make_dataclass
 from typing import Any
 
 import numpy as np
@@ -301,6 +302,34 @@ def test_tensors_changed_in_place_before_backward_are_noticed_or_do_not_matter()
         embeddings.mul_(-1.5)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+def custom_objective(loss: Any, option: Any = 1.0) -> Any:
+    """An instance of a new class of always the same name and repr, each of whose queries loses so much."""
+
+    def loss_and_gradient(self: Any, framework: Any, scores: Any, relevance: Any, scale: Any) -> Any:
+        return torch.full_like(scores[:, 0], loss), None if scale is None else torch.full_like(scores, loss)
+
+    methods = {"loss_and_gradient": loss_and_gradient}
+    return make_dataclass("Custom", [("option", Any)], namespace=methods, frozen=True)(option)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_class_that_is_defined_again_is_another(compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a cell of a notebook is run again; a loss that was made before keeps its class."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    first, second = custom_objective(2.0), custom_objective(3.0)
+    for objective, expected in [(first, 2.0), (second, 3.0), (first, 2.0), (second, 3.0)]:
+        scores = torch.zeros(2, 4, requires_grad=True)
+        loss = rl.score_loss(objective, scores, torch.eye(2, 4) > 0, reduction="none", compile=compile)
+        loss.sum().backward()
+        assert_allclose(loss.detach(), [expected] * 2)
+        assert_allclose(scores.grad, np.full((2, 4), expected))
+
+
+def test_an_option_that_can_not_be_told_by_its_repr_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"plain numbers.*found option=<object object.* of Custom"):
+        rl.score_loss(custom_objective(1.0, object()), torch.zeros(1, 2), torch.eye(1, 2) > 0)
 
 
 @pytest.mark.parametrize(

@@ -118,15 +118,16 @@ class _Programs:
         return outputs
 
 
-_PROGRAMS: dict[str, _Programs] = {}
+_PROGRAMS: dict[tuple[Any, ...], _Programs] = {}
 
 
 def _programs_of(objective: RankingObjective) -> _Programs:
-    """Those made before for an objective of this repr, by which objectives are told apart."""
-    name = repr(objective)
-    if name not in _PROGRAMS:
-        _PROGRAMS[name] = _Programs(objective)
-    return _PROGRAMS[name]
+    """Those made before for an objective of this class and options."""
+    options = (repr(getattr(objective, field.name)) for field in fields(objective))
+    same = (type(objective), *options)
+    if same not in _PROGRAMS:
+        _PROGRAMS[same] = _Programs(objective)
+    return _PROGRAMS[same]
 
 
 @cache

@@ -42,6 +42,11 @@ At 16,384 rows FastAP takes 1.53, 1.46, 1.22 and 1.34 times the floor in blocks 
 """
 
 _PLANS: dict[str, Plan] = {}
+_NAMES: dict[tuple[Any, ...], str] = {}
+"""Where each plan is in `_PLANS`, by its objective's class and options and all else."""
+
+_SUMMED = ", summed"
+"""What the name of a plan with the reduction "none" has behind it where backward sums."""
 
 
 def plan_key(objective: Objective, *settings: Any) -> str:
@@ -65,18 +70,26 @@ def _option_names(kind: Any) -> tuple[str, ...]:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _registered(kind: Any, options: Any, blocks: int | None, *settings: Any) -> str:
-    objective = kind(**{name: literal_eval(text) for name, text in options})
-    plan = Plan(objective if blocks is None else Blockwise(objective, blocks), *settings)
-    for known in (plan, replace(plan, reduction="sum")):  # backward of "none" is a sum
-        if _PLANS.setdefault(repr(known), known) != known:
-            raise TypeError(
-                f"objectives that differ must differ in their repr, found two of {known.objective!r}"
-            )
-    return repr(plan)
+    same = (kind, options, blocks, settings)
+    if same not in _NAMES:
+        objective = kind(**{name: _literal(kind, name, text) for name, text in options})
+        plan = Plan(objective if blocks is None else Blockwise(objective, blocks), *settings)
+        # A class that is defined again, as in a notebook, has the repr of the one before.
+        name = repr(plan) if repr(plan) not in _PLANS else f"{plan!r}, number {len(_NAMES)}"
+        _PLANS[name] = plan
+        _PLANS[name + _SUMMED] = replace(plan, reduction="sum")
+        _NAMES[same] = name
+    return _NAMES[same]
 
 
-def _key_of_sum(key: str) -> str:
-    return repr(replace(_PLANS[key], reduction="sum"))
+def _literal(kind: Any, name: str, text: str) -> Any:
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise TypeError(
+            f"options of an objective must be plain numbers, strings, tuples and the like, "
+            f"found {name}={text} of {kind.__name__}"
+        ) from None
 
 
 def _evaluated(plan: Plan, run: Callable[[Evaluate, int], Result]) -> Result:
@@ -173,7 +186,7 @@ def _embedding_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor 
         )
         arrays = (embeddings.detach(), labels, gallery if gallery is None else gallery.detach())
         _, d_embeddings, d_gallery = embedding_operator(
-            _key_of_sum(ctx.plan), *arrays, gallery_labels, relevant, weights, *needed
+            ctx.plan + _SUMMED, *arrays, gallery_labels, relevant, weights, *needed
         )
     d_query = scale_operator(incoming, d_embeddings, embeddings) if needed[0] else None
     d_items = scale_operator(incoming, d_gallery, gallery) if needed[1] else None
@@ -223,9 +236,7 @@ def _score_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | No
             incoming if weights is None else incoming * weights,
             torch.ones_like(incoming[:1].sum()),
         )
-        _, d_scores, _ = score_operator(
-            _key_of_sum(ctx.plan), scores.detach(), relevant, valid, weights, True
-        )
+        _, d_scores, _ = score_operator(ctx.plan + _SUMMED, scores.detach(), relevant, valid, weights, True)
     return None, scale_operator(incoming, d_scores, scores), None, None, None, None
 
 
