@@ -14,6 +14,8 @@ from rankloss._functions import (
 from rankloss._metrics import AveragePrecision, AveragePrecisionAtR, RecallAtK, RPrecision
 from rankloss.objectives import Blockwise, FastAP, SmoothAP, SupCon
 
+__version__ = "0.1.0.dev0"
+
 __all__ = [
     "AveragePrecision",
     "AveragePrecisionAtR",

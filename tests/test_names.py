@@ -1,6 +1,6 @@
 """Every backend has the core's names."""
 
-import importlib
+import importlib.metadata
 
 import pytest
 from faces import selected_backends
@@ -21,3 +21,7 @@ def test_the_same_names(backend: str, name: str) -> None:
         assert getattr(library, name) is getattr(rankloss, name)
     else:
         assert callable(getattr(library, name))
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert rankloss.__version__ == importlib.metadata.version("rankloss")
