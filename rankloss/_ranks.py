@@ -14,11 +14,9 @@ from functools import partial
 from typing import NamedTuple
 
 from rankloss._framework import Array, Framework
+from rankloss._rank_mean import OfRanks, RankMean
 from rankloss._relevance import Positives, Relevance
 from rankloss._sampled_ranks import grid_for, sampled_loss_and_gradient
-
-OfRanks = Callable[[Array, Array], tuple[Array, Array, Array]]
-"""(rank, rank among the positives) → (f, ∂f/∂rank, ∂f/∂rank among the positives), elementwise."""
 
 
 class _Form(NamedTuple):
@@ -52,6 +50,7 @@ def rank_loss_and_gradient(
     weight = None
     if scale is not None:  # which may be NaN for a query without a positive
         weight = xp.where(some[:, None], share * (1 / temperature) * scale[:, None], 0)
+    mean = RankMean(framework, of_ranks, share, weight)
     # σ((s_j − s_i)/τ) = u_j / (u_j + u_i) with u = exp(s/τ − c) costs one exponential a score instead of one a
     # triple. Clipping the exponents at ±limit changes nothing beyond rounding while every positive stays
     # `margin` inside the limit, where σ is so near 0 or 1 that many thousand clipped items together don't matter
@@ -61,12 +60,12 @@ def rank_loss_and_gradient(
     def by_shares() -> tuple[Array, Array | None]:
         form = _Form(framework.shares, neutral=1.0, hidden=0.0)
         items = relevance.hide(framework.clipped_exp(exponents, limit), form.hidden)
-        return _over_positives(framework, of_ranks, form, items, positives, share, weight)
+        return _over_positives(framework, mean, form, items, positives)
 
     def by_sigmoid() -> tuple[Array, Array | None]:
         form = _Form(framework.sigmoid_of_differences, neutral=0.0, hidden=-float("inf"))
         items = relevance.hide(exponents, form.hidden)
-        return _over_positives(framework, of_ranks, form, items, positives, share, weight)
+        return _over_positives(framework, mean, form, items, positives)
 
     def directly() -> tuple[Array, Array | None]:
         losses, d_scores = framework.choose(xp.all(spread <= 2 * (limit - margin)), by_shares, by_sigmoid)
@@ -79,7 +78,7 @@ def rank_loss_and_gradient(
 
     def by_grid() -> tuple[Array, Array | None]:
         items = relevance.hide(exponents, -float("inf"))
-        return sampled_loss_and_gradient(framework, of_ranks, grid, items, positives, share, weight)
+        return sampled_loss_and_gradient(framework, mean, grid, items, positives)
 
     losses, d_scores = framework.choose(pays, by_grid, directly)
     return losses, d_scores
@@ -108,13 +107,7 @@ def _centred(
 
 
 def _over_positives(
-    framework: Framework,
-    of_ranks: OfRanks,
-    form: _Form,
-    items: Array,
-    positives: Positives,
-    share: Array,
-    weight: Array | None,
+    framework: Framework, mean: RankMean, form: _Form, items: Array, positives: Positives
 ) -> tuple[Array, Array | None]:
     """The loop over chunks of positives."""
     xp = framework.xp
@@ -122,7 +115,7 @@ def _over_positives(
     near = xp.where(positives.real, positives.among(items), form.hidden)
     turns = positives.relevance.turns
     chunk = framework.positives_a_turn(queries, width, turns)
-    gradient = weight is not None
+    gradient = mean.weight is not None
 
     def turn(
         number: Array | int, carry: tuple[Array, Array | None, Array | None]
@@ -135,24 +128,19 @@ def _over_positives(
 
         total, slope, total_slope = _compared(framework, form.sigmoid_of, items, own, gradient)
         near_total, near_slope, near_total_slope = _compared(framework, form.sigmoid_of, near, own, gradient)
-        # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
-        rank, rank_among_positives = total + 0.5, near_total + 0.5
-        value, d_rank, d_rank_among = of_ranks(rank, rank_among_positives)
-        losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
-        if weight is None:
+        terms, d_rank, d_rank_among = mean.terms(total, near_total, real)
+        losses = losses + terms
+        if not gradient:
             return losses, None, None
-        d_rank = xp.where(real, d_rank, 0) * weight
-        d_rank_among = xp.where(real, d_rank_among, 0) * weight
-        # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
-        d_own = d_rank * total_slope + d_rank_among * near_total_slope
+        d_own = mean.of_own(d_rank, total_slope, d_rank_among, near_total_slope)
         d_scores = framework.add_weighted(d_scores, d_rank, slope)
         d_near = framework.add_weighted(d_near, d_rank_among, near_slope)
-        return losses, d_scores, framework.add_at(d_near, places, -d_own)
+        return losses, d_scores, framework.add_at(d_near, places, d_own)
 
     count = framework.chunks(turns, chunk)
-    nothing = (None, None) if weight is None else (xp.zeros_like(items), xp.zeros_like(near))
+    nothing = (xp.zeros_like(items), xp.zeros_like(near)) if gradient else (None, None)
     losses, d_scores, d_near = framework.loop(count, turn, (framework.zeros((queries, 1), items), *nothing))
-    return losses[:, 0], None if weight is None else positives.add(d_scores, d_near)
+    return losses[:, 0], positives.add(d_scores, d_near) if gradient else None
 
 
 def _compared(
@@ -167,13 +155,18 @@ def _compared(
     sigmoid = sigmoid_of(items[:, None, :], own)
     if framework.recomputes:
 
-        def terms(number: int, part: Array) -> tuple[Array, ...]:
+        def of_one(number: int, part: Array) -> tuple[Array, ...]:
             again = sigmoid_of(part, own[:, number : number + 1, :])
             return (again, framework.sigmoid_slope(again)) if gradient else (again,)
 
-        each = [framework.sums(partial(terms, number), items) for number in range(own.shape[1])]
-        total, *of_slope = (xp.stack(parts, axis=1) for parts in zip(*each, strict=True))
-        return (total, framework.sigmoid_slope(sigmoid), of_slope[0]) if gradient else (total, None, None)
+        def of_all(part: Array) -> list[Array]:
+            return [of_one(number, part)[0] for number in range(own.shape[1])]
+
+        if not gradient:
+            return xp.stack(framework.sums(of_all, items), axis=1), None, None
+        each = [framework.sums(partial(of_one, number), items) for number in range(own.shape[1])]
+        total, total_slope = (xp.stack(parts, axis=1) for parts in zip(*each, strict=True))
+        return total, framework.sigmoid_slope(sigmoid), total_slope
     total = xp.sum(sigmoid, axis=2)
     if not gradient:
         return total, None, None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rankloss._framework import Array, Framework
+from rankloss._rank_mean import RankMean
 from rankloss._relevance import Positives, Relevance
 from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables, score_grid
 
@@ -49,20 +49,13 @@ def grid_for(
 
 
 def sampled_loss_and_gradient(
-    framework: Framework,
-    of_ranks: Callable[[Array, Array], tuple[Array, Array, Array]],
-    grid: ScoreGrid,
-    items: Array,
-    positives: Positives,
-    share: Array,
-    weight: Array | None,
+    framework: Framework, mean: RankMean, grid: ScoreGrid, items: Array, positives: Positives
 ) -> tuple[Array, Array | None]:
     """Losses [q] and gradients [q, g] as by the direct sums, up to what the grid errs.
 
-    `items` are s/τ, centred on the positives; `share` and `weight` [q, 1] say what a positive counts in the loss
-    and in the gradient.
+    `items` are s/τ, centred on the positives.
     """
-    xp, queries = framework.xp, items.shape[0]
+    xp, queries, gradient = framework.xp, items.shape[0], mean.weight is not None
     places_of_items = grid.places(items)
     near = Places(*(positives.among(array) for array in places_of_items))
     turns = positives.relevance.turns
@@ -84,28 +77,24 @@ def sampled_loss_and_gradient(
     of_positives = framework.loop(count, gather, grid.tables(queries))
     nodes = grid.near(of_items, of_positives)
     counts = grid.counts(nodes)
-    slopes: Array = None if weight is None else grid.slopes(nodes)
+    slopes: Array = grid.slopes(nodes) if gradient else None
 
     def rank(number: Array | int, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         losses, d_near, d_items, d_positives = carry
         columns, real, places = chunk_of(number)
-        # The positive itself is among the items with σ(0) = ½: R = 1 + (Σ σ − ½).
-        ranks = grid.at(counts[:, :queries, ...], places) + 0.5
-        among = grid.at(counts[:, queries:, ...], places) + 0.5
-        value, d_rank, d_among = of_ranks(ranks, among)
-        losses = losses + xp.sum(xp.where(real, value, 0), axis=1, keepdims=True) * share
-        if weight is None:
+        total = grid.at(counts[:, :queries, ...], places)
+        total_among = grid.at(counts[:, queries:, ...], places)
+        terms, d_rank, d_among = mean.terms(total, total_among, real)
+        losses = losses + terms
+        if not gradient:
             return losses, None, None, None
-        d_rank = xp.where(real, d_rank, 0) * weight
-        d_among = xp.where(real, d_among, 0) * weight
-        # ∂R_i/∂s_j = σ'_ij/τ for j ≠ i and −Σ_{j≠i} σ'_ij/τ for j = i; the term j = i of both sums cancels.
-        d_own = d_rank * grid.at(slopes[:, :queries, ...], places)
-        d_own = d_own + d_among * grid.at(slopes[:, queries:, ...], places)
-        d_near = framework.add_at(d_near, columns, -d_own)
+        slope = grid.at(slopes[:, :queries, ...], places)
+        slope_among = grid.at(slopes[:, queries:, ...], places)
+        d_near = framework.add_at(d_near, columns, mean.of_own(d_rank, slope, d_among, slope_among))
         return losses, d_near, grid.add(d_items, places, d_rank), grid.add(d_positives, places, d_among)
 
     losses = framework.zeros((queries, 1), items)
-    if weight is None:
+    if not gradient:
         return framework.loop(count, rank, (losses, None, None, None))[0][:, 0], None
     start = losses, xp.zeros_like(near.offsets), grid.tables(queries), grid.tables(queries)
     losses, d_near, *tables = framework.loop(count, rank, start)
