@@ -77,12 +77,18 @@ class ScoreBatch:
 # -- options of objectives
 
 
+LEAST_TEMPERATURE = 1e-30
+"""The inverse of less than 3e-39 is beyond float32."""
+
+
 def check_temperature(temperature: Any) -> float:
-    """The temperature as a plain number; raise unless it is finite and above 0."""
+    """The temperature as a plain number; raise unless it is finite and at least 1e-30."""
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, found {temperature!r} of type {_type(temperature)}")
-    if not (math.isfinite(temperature) and float(temperature) > 0):
-        raise ValueError(f"temperature must be finite and above 0, found {temperature!r}")
+    if not (math.isfinite(temperature) and float(temperature) >= LEAST_TEMPERATURE):
+        raise ValueError(
+            f"temperature must be finite and at least {LEAST_TEMPERATURE:g}, found {temperature!r}"
+        )
     return float(temperature)
 
 
@@ -144,7 +150,7 @@ def check_embedding_batch(
     if batch.include_query and batch.gallery is not None:
         raise ValueError("include_query=True needs the batch to be its own gallery: leave gallery out")
     _check_num_blocks(batch, num_blocks)
-    weights = _checked_weights(framework, batch.weights, batch.query_shape)
+    weights = _checked_weights(framework, batch.weights, batch.query_shape, batch.embeddings.dtype)
     return replace(batch, weights=weights)
 
 
@@ -160,7 +166,8 @@ def check_score_batch(
     if batch.valid is not None:
         _check_array(framework, "valid", batch.valid, "bool", shape, "the shape of scores")
     _check_reduction(batch.reduction)
-    return replace(batch, weights=_checked_weights(framework, batch.weights, shape[:1]))
+    weights = _checked_weights(framework, batch.weights, shape[:1], batch.scores.dtype)
+    return replace(batch, weights=weights)
 
 
 def _stacked_views(framework: Framework, embeddings: Any) -> Any:
@@ -246,19 +253,20 @@ def _check_num_blocks(batch: EmbeddingBatch, num_blocks: int) -> None:
         raise ValueError(f"num_blocks must divide the batch, found {num_blocks} blocks for {size} {what}")
 
 
-def _checked_weights(framework: Framework, weights: Any, shape: tuple[int, ...]) -> Array | None:
+def _checked_weights(
+    framework: Framework, weights: Any, shape: tuple[int, ...], of_scores: Any
+) -> Array | None:
     """Weights [queries] that are finite and not negative; where that can't be known yet, NaN in place of others."""
     if weights is None:
         return None
     xp = framework.xp
     _check_array(framework, "weights", weights, ("real floating", "integral"), shape, "one weight a query")
-    usable = (
-        (weights >= 0) & (weights < float("inf"))
-        if _is(framework, weights, "real floating")
-        else weights >= 0
-    )
+    floating = _is(framework, weights, "real floating")
+    usable = (weights >= 0) & (weights < float("inf")) if floating else weights >= 0
     if framework.known(usable) is None:
-        return xp.where(usable, xp.astype(weights, framework.weight_dtype), float("nan"))
+        if not floating:
+            weights = xp.astype(weights, framework.compute_dtype(of_scores))
+        return xp.where(usable, weights, float("nan"))
     if not bool(xp.all(usable)):
         wrong = xp.reshape(weights, (-1,))[xp.argmax(xp.astype(~xp.reshape(usable, (-1,)), xp.int32))]
         raise ValueError(f"weights must be finite and not negative, found {float(wrong)}")

@@ -320,11 +320,6 @@ class Framework:
         """The integers that stand for labels."""
         return self.index_dtype
 
-    @property
-    def weight_dtype(self) -> Any:
-        """The widest floating type, in which weights wait for the type of the computation."""
-        return self.xp.float64
-
     def wraps(self, labels: Array) -> bool:
         """Whether labels of this dtype may be too large for `label_dtype` and then become negative in it."""
         return bool(self.xp.iinfo(labels.dtype).max > self.xp.iinfo(self.label_dtype).max)

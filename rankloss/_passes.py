@@ -58,10 +58,10 @@ def embedding_pass(
     gallery = None if batch.gallery is None else Rows.of(framework, batch.gallery, batch.normalize)
     parts = _parts(framework, batch, rows.array, None if gallery is None else gallery.array, num_blocks)
     count = rows.array.shape[0]
-    weights = _weights(framework, batch.weights, (count,), rows.array)
     has_positive = _concat(framework, [_unsorted(framework, p.relation.count > 0, p.order) for p in parts])
     if not parts[0].relation.always and count:
         _warn_without_positives(framework, has_positive)
+    weights = _weights(framework, batch, has_positive, rows.array)
     factor = _factor(framework, batch.reduction, weights, has_positive)
 
     wanted = (gradient[0], gradient[1] or (gradient[0] and gallery is None))
@@ -99,11 +99,11 @@ def score_pass(
     xp = framework.xp
     queries, items = batch.scores.shape
     scores = finite_or_nan(framework, xp.astype(batch.scores, framework.compute_dtype(batch.scores.dtype)))
-    weights = _weights(framework, batch.weights, (queries,), scores)
     relation = MaskRelation(framework, batch.relevant, batch.valid)
     has_positive = relation.count > 0
     if queries:
         _warn_without_positives(framework, has_positive)
+    weights = _weights(framework, batch, has_positive, scores)
     factor = _factor(framework, batch.reduction, weights, has_positive)
     if queries == 0 or items == 0:
         losses, d_scores = framework.zeros((queries,), scores), framework.zeros((queries, items), scores)
@@ -261,10 +261,25 @@ def _step(
 # -- reduction
 
 
-def _weights(framework: Framework, weights: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    if weights is None:
+def _weights(
+    framework: Framework, batch: EmbeddingBatch | ScoreBatch, has_positive: Array, like: Array
+) -> Array:
+    """The weights of queries [q] in the dtype of `like`; for "mean" in proportion to the largest that counts.
+
+    So that those of a wider type, or near the ends of the range, neither overflow nor vanish.
+    """
+    xp, shape = framework.xp, has_positive.shape
+    if batch.weights is None:
         return framework.zeros(shape, like) + 1
-    return framework.xp.reshape(framework.xp.astype(weights, like.dtype), shape)
+    weights = xp.reshape(batch.weights, shape)
+    if weights.dtype != xp.float64:
+        weights = xp.astype(weights, like.dtype)
+    if batch.reduction == "mean" and shape[0]:
+        weights = xp.where(has_positive, weights, 0)
+        # XLA multiplies with the reciprocal, and that of the largest numbers would underflow.
+        largest = xp.clip(xp.max(weights), 0.0, float(xp.finfo(weights.dtype).max) / 64)
+        weights = weights / xp.where(largest == 0, 1, largest)
+    return xp.astype(weights, like.dtype)
 
 
 def _factor(framework: Framework, reduction: Reduction, weights: Array, has_positive: Array) -> Array:

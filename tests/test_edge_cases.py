@@ -271,3 +271,21 @@ def test_only_the_proportions_of_weights_count_in_a_mean(face: Face, objective: 
     scaled_loss, scaled = face.value_and_gradient(*arguments, weights=weights * np.float32(scale))
     assert_allclose(scaled_loss, loss, rtol=1e-6)
     assert_allclose(scaled, gradient, rtol=0, atol=1e-6 * np.abs(gradient).max())
+
+
+@EACH_OBJECTIVE
+@pytest.mark.parametrize("largest", [1e-37, 3e38, 1e-300, 1e300])
+@pytest.mark.parametrize("function", ["embedding_loss", "score_loss"])
+def test_weights_at_the_ends_of_the_range(face: Face, objective: Any, function: str, largest: float) -> None:
+    """Losses of float32, with weights whose sum overflows in it, or which are of a wider type."""
+    weights = np.array([1.0, 1, 1, 0.5, 0.25, 1, 1, 0])
+    if function == "embedding_loss":
+        arguments: tuple[Any, ...] = (function, objective, EMBEDDINGS.astype(np.float32), LABELS)
+    else:
+        arguments = (function, objective, SCORES.astype(np.float32), RELEVANT)
+        weights = weights[: len(SCORES)]
+    loss, gradient = face.value_and_gradient(*arguments, weights=weights)
+    large = weights * largest if largest in (1e-300, 1e300) else (weights * largest).astype(np.float32)
+    scaled_loss, scaled = face.value_and_gradient(*arguments, weights=large)
+    assert_allclose(scaled_loss, loss, rtol=1e-6)
+    assert_allclose(scaled, gradient, rtol=0, atol=1e-6 * np.abs(gradient).max())

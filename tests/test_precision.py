@@ -42,6 +42,19 @@ def test_float32_losses_of_every_temperature(face: Face, make: Any, temperature:
     assert_allclose(found, expected, rtol=2e-6, atol=bound)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("make", "expected"), [(SmoothAP, [5 / 12, 8 / 21]), (SupCon, [0.4e30, 0.15e30])])
+def test_the_least_temperature(face: Face, make: Any, expected: list[float], dtype: str) -> None:
+    """Smooth-AP is 1 − AP there, a tie counting ½, and SupCon the distance to the best over the temperature."""
+    scores = np.array([[0.9, 0.7, 0.3, 0.1], [0.2, 0.5, 0.5, 0.2]], dtype)
+    relevant = np.array([[False, True, True, False], [True, True, False, False]])
+    for row, loss in enumerate(expected):
+        arguments = ("score_loss", make(temperature=1e-30), scores[row : row + 1], relevant[row : row + 1])
+        found, gradient = face.value_and_gradient(*arguments)
+        assert_allclose(found, loss, rtol=1e-6)
+        assert np.isfinite(gradient).all()
+
+
 @EACH_OBJECTIVE
 @given(seed=st.integers(0, 2**32 - 1))
 def test_float32_agrees_with_float64(face: Face, objective: Any, seed: int) -> None:

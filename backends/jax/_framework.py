@@ -132,10 +132,6 @@ class JaxFramework(XlaFramework):
     def index_dtype(self) -> Any:
         return xp.result_type(int)  # of 64 bits where JAX has these enabled
 
-    @property
-    def weight_dtype(self) -> Any:
-        return xp.result_type(float)
-
     def arange(self, count: int, like: Array) -> Array:
         return xp.arange(count, dtype=self.index_dtype)
 

@@ -12,7 +12,7 @@ from rankloss.tensorflow._array import BOOL, INDEX, Array, as_length, joined, te
 
 float32, float64 = np.dtype("float32"), np.dtype("float64")
 int32, int64 = np.dtype("int32"), INDEX
-iinfo = np.iinfo
+finfo, iinfo = np.finfo, np.iinfo
 
 _FLOATING = ("float16", "bfloat16", "float32", "float64")
 
