@@ -1,6 +1,10 @@
 """Autograd of `rankloss.torch`: gradcheck, incoming gradients, who gets a gradient and who computes one."""
 
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import make_dataclass
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -327,9 +331,45 @@ def test_a_class_that_is_defined_again_is_another(compile: bool, monkeypatch: py
         assert_allclose(scores.grad, np.full((2, 4), expected))
 
 
-def test_an_option_that_can_not_be_told_by_its_repr_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"plain numbers.*found option=<object object.* of Custom"):
-        rl.score_loss(custom_objective(1.0, object()), torch.zeros(1, 2), torch.eye(1, 2) > 0)
+def test_classes_of_one_name_in_a_compiled_step() -> None:
+    losses = []
+    for value in (2.0, 3.0):
+        objective = custom_objective(value)
+        step = torch.compile(
+            lambda scores, objective=objective: rl.score_loss(objective, scores, scores > 0), backend="eager"
+        )
+        losses += [step(torch.eye(2, 4)).item() for _ in range(2)]
+    assert losses == [2.0, 2.0, 3.0, 3.0]
+
+
+def test_classes_of_one_name_in_several_threads() -> None:
+    class Slow:
+        """An option whose repr takes its time."""
+
+        def __repr__(self) -> str:
+            time.sleep(0.02)
+            return "1"
+
+    def loss_of(value: float) -> float:
+        objective = custom_objective(value, Slow())
+        start.wait()
+        return float(rl.score_loss(objective, torch.zeros(2, 4), torch.eye(2, 4) > 0))
+
+    start = Barrier(4)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(loss_of, [0.0, 1.0, 2.0, 3.0])) == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("option", [object(), np.float64(0.5), float("inf")], ids=["object", "NumPy", "inf"])
+def test_an_option_that_can_not_be_told_by_its_repr_is_refused(option: Any) -> None:
+    words = f"finite numbers.*found option={re.escape(repr(option))} of Custom"
+    with pytest.raises(TypeError, match=words):
+        rl.score_loss(custom_objective(1.0, option), torch.zeros(1, 2), torch.eye(1, 2) > 0)
+
+
+def test_a_plan_of_another_process() -> None:
+    with pytest.raises(RuntimeError, match=r"was called before.*Not called was Plan\(SmoothAP"):
+        torch.ops.rankloss.score_loss("Plan(SmoothAP())", torch.eye(2), torch.eye(2) > 0, None, None, False)
 
 
 @pytest.mark.parametrize(

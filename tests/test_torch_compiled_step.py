@@ -1,5 +1,6 @@
 """`compile=True`: the formulas of a block compiled once and used for every block, and without a compiler not."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -236,12 +237,14 @@ def test_a_compiler_that_deprecates_itself(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(made) == 1
 
 
-def test_one_warning_where_no_compiler_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any) -> Any:
-        raise RuntimeError("no C++ compiler")
+@pytest.mark.parametrize("lacking", ["a C++ compiler", "a Python that torch.compile supports"])
+def test_one_warning_where_no_compiler_is(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError(f"there is not {lacking}")
 
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
-    with pytest.warns(UserWarning, match=r"without compile=True: .*no C\+\+ compiler") as caught:
+    compiler = partial(torch.compile, backend=broken) if "C++" in lacking else broken
+    monkeypatch.setattr(torch, "compile", compiler)
+    with pytest.warns(UserWarning, match=rf"without compile=True: .*{re.escape(lacking)}") as caught:
         for objective in OBJECTIVES:
             for _ in range(2):
                 assert_same(both(of_views, objective, rows(0, 18, 5)))

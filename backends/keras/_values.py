@@ -27,7 +27,7 @@ _OURS = {
 
 def to_config(value: Any) -> dict[str, Any]:
     """The name of an objective's or metric's class, and its options; those that are such values, too, likewise."""
-    options = {field.name: getattr(value, field.name) for field in fields(value)}
+    options = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
     return {
         "kind": keras.saving.get_registered_name(type(value)),
         "options": {

@@ -158,7 +158,10 @@ def _program(objective: RankingObjective, form: Any, names: tuple[str, ...], tur
 
     # Each program has a code object of its own, by which the compiler counts programs and gives up.
     own = FunctionType(call.__code__.replace(), call.__globals__, "call", None, call.__closure__)
-    compiled = torch.compile(own, fullgraph=True, dynamic=True)
+    try:
+        compiled = torch.compile(own, fullgraph=True, dynamic=True)
+    except RuntimeError as error:  # on a Python that it does not support
+        raise exc.TorchDynamoException(str(error)) from error
 
     def program(
         scores: Tensor, scale: Tensor | None, *inputs: Any

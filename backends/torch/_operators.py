@@ -9,6 +9,7 @@ from __future__ import annotations
 from ast import literal_eval
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from threading import Lock
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ _PLANS: dict[str, Plan] = {}
 _NAMES: dict[tuple[Any, ...], str] = {}
 """Where each plan is in `_PLANS`, by its objective's class and options and all else."""
 
+_NAMING = Lock()
+
 _SUMMED = ", summed"
 """What the name of a plan with the reduction "none" has behind it where backward sums."""
 
@@ -65,21 +68,32 @@ def plan_key(objective: Objective, *settings: Any) -> str:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _option_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    return tuple(field.name for field in fields(kind) if field.init)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _registered(kind: Any, options: Any, blocks: int | None, *settings: Any) -> str:
     same = (kind, options, blocks, settings)
-    if same not in _NAMES:
-        objective = kind(**{name: _literal(kind, name, text) for name, text in options})
-        plan = Plan(objective if blocks is None else Blockwise(objective, blocks), *settings)
-        # A class that is defined again, as in a notebook, has the repr of the one before.
-        name = repr(plan) if repr(plan) not in _PLANS else f"{plan!r}, number {len(_NAMES)}"
-        _PLANS[name] = plan
-        _PLANS[name + _SUMMED] = replace(plan, reduction="sum")
-        _NAMES[same] = name
-    return _NAMES[same]
+    with _NAMING:
+        if same not in _NAMES:
+            objective = kind(**{name: _literal(kind, name, text) for name, text in options})
+            plan = Plan(objective if blocks is None else Blockwise(objective, blocks), *settings)
+            # What differs may have the same repr: a class that is defined again, as in a notebook, or options that
+            # the repr leaves out.
+            name = repr(plan) if repr(plan) not in _PLANS else f"{plan!r}, number {len(_NAMES)}"
+            _PLANS[name] = plan
+            _PLANS[name + _SUMMED] = replace(plan, reduction="sum")
+            _NAMES[same] = name
+        return _NAMES[same]
+
+
+def _plan(name: str) -> Plan:
+    if name not in _PLANS:
+        raise RuntimeError(
+            "a saved program with a ranking loss runs where a loss with the same objective and options was called "
+            f"before: call one, or save the encoder alone. Not called was {name}"
+        )
+    return _PLANS[name]
 
 
 def _literal(kind: Any, name: str, text: str) -> Any:
@@ -87,7 +101,7 @@ def _literal(kind: Any, name: str, text: str) -> Any:
         return literal_eval(text)
     except (ValueError, SyntaxError):
         raise TypeError(
-            f"options of an objective must be plain numbers, strings, tuples and the like, "
+            "options of an objective must be Python's own finite numbers, strings, tuples and the like, "
             f"found {name}={text} of {kind.__name__}"
         ) from None
 
@@ -140,7 +154,7 @@ def embedding_operator(
     for_gallery: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradients by embeddings and gallery, empty where not wanted."""
-    known = _PLANS[plan]
+    known = _plan(plan)
     _, num_blocks = split_objective(known.objective)
     framework, wanted = TorchFramework(), (for_embeddings, for_gallery)
     batch = EmbeddingBatch(
@@ -166,7 +180,7 @@ def embedding_operator(
 @embedding_operator.register_fake
 def _(plan: str, embeddings: Tensor, labels: Tensor | None, gallery: Tensor | None, *rest: Any) -> Any:
     shape = embeddings.shape[:-1]
-    return _fake_outputs(_PLANS[plan].reduction, shape, embeddings, gallery, (rest[-2], rest[-1]))
+    return _fake_outputs(_plan(plan).reduction, shape, embeddings, gallery, (rest[-2], rest[-1]))
 
 
 def _save_embeddings(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -179,7 +193,7 @@ def _embedding_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor 
         ctx.saved_tensors
     )
     needed = (ctx.needs_input_grad[1], ctx.needs_input_grad[3])
-    if _PLANS[ctx.plan].reduction == "none":
+    if _plan(ctx.plan).reduction == "none":
         weights, incoming = (
             incoming if weights is None else incoming * weights,
             torch.ones_like(incoming[:1].sum()),
@@ -209,7 +223,7 @@ def score_operator(
     for_scores: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradient by the scores, empty where not wanted, and nothing."""
-    known = _PLANS[plan]
+    known = _plan(plan)
     framework = TorchFramework()
     batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
@@ -221,7 +235,7 @@ def score_operator(
 
 @score_operator.register_fake
 def _(plan: str, scores: Tensor, *rest: Any) -> Any:
-    return _fake_outputs(_PLANS[plan].reduction, scores.shape[:1], scores, None, (rest[-1], False))
+    return _fake_outputs(_plan(plan).reduction, scores.shape[:1], scores, None, (rest[-1], False))
 
 
 def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -231,7 +245,7 @@ def _save_scores(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 
 def _score_backward(ctx: Any, incoming: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     scores, relevant, valid, weights, d_scores = ctx.saved_tensors
-    if _PLANS[ctx.plan].reduction == "none":
+    if _plan(ctx.plan).reduction == "none":
         weights, incoming = (
             incoming if weights is None else incoming * weights,
             torch.ones_like(incoming[:1].sum()),
