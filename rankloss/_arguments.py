@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -77,18 +76,17 @@ class ScoreBatch:
 # -- options of objectives
 
 
-LEAST_TEMPERATURE = 1e-30
-"""The inverse of less than 3e-39 is beyond float32."""
+TEMPERATURES = 1e-30, 1e30
+"""The least and the highest. Below 3e-39 the inverse is beyond float32, and scores over the temperature need room."""
 
 
 def check_temperature(temperature: Any) -> float:
-    """The temperature as a plain number; raise unless it is finite and at least 1e-30."""
+    """The temperature as a plain number; raise unless it is one within `TEMPERATURES`."""
     if isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"temperature must be a number, found {temperature!r} of type {_type(temperature)}")
-    if not (math.isfinite(temperature) and float(temperature) >= LEAST_TEMPERATURE):
-        raise ValueError(
-            f"temperature must be finite and at least {LEAST_TEMPERATURE:g}, found {temperature!r}"
-        )
+    least, highest = TEMPERATURES
+    if not least <= float(temperature) <= highest:  # or NaN
+        raise ValueError(f"temperature must be from {least:g} to {highest:g}, found {temperature!r}")
     return float(temperature)
 
 
@@ -261,11 +259,10 @@ def _checked_weights(
         return None
     xp = framework.xp
     _check_array(framework, "weights", weights, ("real floating", "integral"), shape, "one weight a query")
-    floating = _is(framework, weights, "real floating")
-    usable = (weights >= 0) & (weights < float("inf")) if floating else weights >= 0
+    if not _is(framework, weights, "real floating"):
+        weights = xp.astype(weights, framework.compute_dtype(of_scores))
+    usable = (weights >= 0) & (weights < float("inf"))
     if framework.known(usable) is None:
-        if not floating:
-            weights = xp.astype(weights, framework.compute_dtype(of_scores))
         return xp.where(usable, weights, float("nan"))
     if not bool(xp.all(usable)):
         wrong = xp.reshape(weights, (-1,))[xp.argmax(xp.astype(~xp.reshape(usable, (-1,)), xp.int32))]

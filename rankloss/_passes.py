@@ -61,20 +61,19 @@ def embedding_pass(
     has_positive = _concat(framework, [_unsorted(framework, p.relation.count > 0, p.order) for p in parts])
     if not parts[0].relation.always and count:
         _warn_without_positives(framework, has_positive)
-    weights = _weights(framework, batch, has_positive, rows.array)
-    factor = _factor(framework, batch.reduction, weights, has_positive)
+    scale = _scale(framework, batch, has_positive, rows.array)
 
     wanted = (gradient[0], gradient[1] or (gradient[0] and gallery is None))
     size = count // num_blocks
     results = []
     for number, part in enumerate(parts):
-        own_scale = (weights * factor)[number * size : (number + 1) * size] if any(wanted) else None
+        own_scale = scale[number * size : (number + 1) * size] if any(wanted) else None
         block_size = batch.block_size or framework.rows_a_block(
             part.queries.shape[0], part.gallery.shape[0], part.gallery, block_factor
         )
         results.append(_part_pass(framework, evaluate, part, own_scale, wanted, block_size))
     losses = _concat(framework, [r.value for r in results])
-    value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, batch.query_shape)
+    value = _reduce(framework, batch.reduction, losses, scale, has_positive, batch.query_shape)
     if gallery is None:
         if not wanted[0]:
             return Result(value)
@@ -103,16 +102,15 @@ def score_pass(
     has_positive = relation.count > 0
     if queries:
         _warn_without_positives(framework, has_positive)
-    weights = _weights(framework, batch, has_positive, scores)
-    factor = _factor(framework, batch.reduction, weights, has_positive)
+    scale = _scale(framework, batch, has_positive, scores)
     if queries == 0 or items == 0:
         losses, d_scores = framework.zeros((queries,), scores), framework.zeros((queries, items), scores)
     else:
 
         def step(carry: None, block: tuple[Array, ...]) -> tuple[None, tuple[Array, ...]]:
-            block_scores, scale, *relation_rows = block
+            block_scores, own_scale, *relation_rows = block
             relevance = relation.of_block(tuple(relation_rows), block_scores)
-            losses, d_scores = evaluate(framework, block_scores, relevance, scale if gradient else None)
+            losses, d_scores = evaluate(framework, block_scores, relevance, own_scale if gradient else None)
             if d_scores is None:
                 return None, (losses,)
             return None, (losses, relevance.hide(d_scores, 0.0))
@@ -120,11 +118,11 @@ def score_pass(
         outputs = framework.scan(
             step,
             None,
-            (scores, weights * factor, *relation.rows),
+            (scores, scale, *relation.rows),
             framework.rows_a_block(queries, items, scores, block_factor),
         )[1]
         losses, d_scores = outputs if gradient else (outputs[0], None)
-    value = _reduce(framework, batch.reduction, losses, weights, factor, has_positive, (queries,))
+    value = _reduce(framework, batch.reduction, losses, scale, has_positive, (queries,))
     return Result(value, d_scores if gradient else None)
 
 
@@ -261,47 +259,43 @@ def _step(
 # -- reduction
 
 
-def _weights(
+def _scale(
     framework: Framework, batch: EmbeddingBatch | ScoreBatch, has_positive: Array, like: Array
 ) -> Array:
-    """The weights of queries [q] in the dtype of `like`; for "mean" in proportion to the largest that counts.
+    """What each query's loss is multiplied with [q]: its weight, for "mean" over their sum; 0 without a positive.
 
-    So that those of a wider type, or near the ends of the range, neither overflow nor vanish.
+    A mean takes weights in proportion to the largest, in their own type: sums of any normal numbers are finite so.
     """
     xp, shape = framework.xp, has_positive.shape
     if batch.weights is None:
-        return framework.zeros(shape, like) + 1
-    weights = xp.reshape(batch.weights, shape)
-    if weights.dtype != xp.float64:
-        weights = xp.astype(weights, like.dtype)
-    if batch.reduction == "mean" and shape[0]:
-        weights = xp.where(has_positive, weights, 0)
-        # XLA multiplies with the reciprocal, and that of the largest numbers would underflow.
+        weights = framework.zeros(shape, like) + 1
+    else:
+        weights = xp.reshape(batch.weights, shape)
+        if weights.dtype != xp.float64:
+            weights = xp.astype(weights, like.dtype)
+    weights = xp.where(has_positive, weights, 0)
+    if batch.reduction == "mean" and batch.weights is not None and shape[0]:
+        # XLA multiplies with the reciprocal, which is a normal number up to a 64th of the largest one.
         largest = xp.clip(xp.max(weights), 0.0, float(xp.finfo(weights.dtype).max) / 64)
         weights = weights / xp.where(largest == 0, 1, largest)
-    return xp.astype(weights, like.dtype)
-
-
-def _factor(framework: Framework, reduction: Reduction, weights: Array, has_positive: Array) -> Array:
-    """What a query's weighted loss is multiplied with: 1, or for "mean" one over the sum of the weights."""
-    xp = framework.xp
-    if reduction != "mean":
-        return xp.ones_like(weights)
-    total = xp.sum(xp.where(has_positive, weights, 0))
-    return xp.zeros_like(weights) + xp.where(total == 0, 0, 1 / xp.where(total == 0, 1, total))
+    weights = xp.astype(weights, like.dtype)
+    if batch.reduction != "mean":
+        return weights
+    total = xp.sum(weights)
+    # A NaN among the weights must not reach queries that have no loss.
+    return xp.where(has_positive, weights * (1 / xp.where(total == 0, 1, total)), 0)
 
 
 def _reduce(
     framework: Framework,
     reduction: Reduction,
     losses: Array,
-    weights: Array,
-    factor: Array,
+    scale: Array,
     has_positive: Array,
     shape: tuple[int, ...],
 ) -> Array:
     xp = framework.xp
-    losses = xp.where(has_positive, losses * weights * factor, 0)
+    losses = xp.where(has_positive, losses * scale, 0)
     return xp.reshape(losses, shape) if reduction == "none" else xp.sum(losses)
 
 

@@ -17,7 +17,8 @@ class RankMean:
 
     Attributes:
         share: [q, 1] what a positive counts in the loss: one over their number, 0 where there is none.
-        weight: [q, 1] and in the gradient by the ranks; None where no gradient is wanted.
+        weight: [q, 1] what its ranks' derivatives are multiplied with: the share times the query's scale, over τ;
+            None where no gradient is wanted.
     """
 
     framework: Framework
@@ -40,11 +41,11 @@ class RankMean:
             return losses, None, None
         return losses, xp.where(real, d_rank, 0) * self.weight, xp.where(real, d_among, 0) * self.weight
 
-    @staticmethod
-    def of_own(d_rank: Array, slopes: Array, d_among: Array, slopes_among: Array) -> Array:
-        """What the ranks of positives [q, p] give to the gradient by their own scores, from Σ_j σ'(s_j − s_i).
 
-        ∂R_i/∂s_j is σ'_ij/τ for j ≠ i, and −Σ_{j≠i} σ'_ij/τ for j = i. Here as where each item gets its σ'_ij the
-        sums have a term j = i, and these cancel.
-        """
-        return -(d_rank * slopes + d_among * slopes_among)
+def by_own_scores(d_rank: Array, slopes: Array, d_among: Array, slopes_among: Array) -> Array:
+    """What the ranks of positives [q, p] give to the gradient by their own scores, from Σ_j σ'(s_j − s_i).
+
+    ∂R_i/∂s_j is σ'_ij/τ for j ≠ i, and −Σ_{j≠i} σ'_ij/τ for j = i. Both this sum and what the items get include
+    j = i; the two cancel.
+    """
+    return -(d_rank * slopes + d_among * slopes_among)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from rankloss._framework import Array, Framework
-from rankloss._rank_mean import OfRanks, RankMean
+from rankloss._rank_mean import OfRanks, RankMean, by_own_scores
 from rankloss._relevance import Positives, Relevance
 from rankloss._sampled_ranks import grid_for, sampled_loss_and_gradient
 
@@ -132,7 +132,7 @@ def _over_positives(
         losses = losses + terms
         if not gradient:
             return losses, None, None
-        d_own = mean.of_own(d_rank, total_slope, d_rank_among, near_total_slope)
+        d_own = by_own_scores(d_rank, total_slope, d_rank_among, near_total_slope)
         d_scores = framework.add_weighted(d_scores, d_rank, slope)
         d_near = framework.add_weighted(d_near, d_rank_among, near_slope)
         return losses, d_scores, framework.add_at(d_near, places, d_own)
@@ -152,21 +152,20 @@ def _compared(
 ) -> tuple[Array, Array | None, Array | None]:
     """Σ_j σ [q, p] over the items [q, g] against positives `own` [q, p, 1]; σ' [q, p, g] and its sum, or None."""
     xp = framework.xp
-    sigmoid = sigmoid_of(items[:, None, :], own)
     if framework.recomputes:
-
-        def of_one(number: int, part: Array) -> tuple[Array, ...]:
-            again = sigmoid_of(part, own[:, number : number + 1, :])
-            return (again, framework.sigmoid_slope(again)) if gradient else (again,)
-
-        def of_all(part: Array) -> list[Array]:
-            return [of_one(number, part)[0] for number in range(own.shape[1])]
-
+        each_own = [own[:, number : number + 1, :] for number in range(own.shape[1])]
         if not gradient:
-            return xp.stack(framework.sums(of_all, items), axis=1), None, None
-        each = [framework.sums(partial(of_one, number), items) for number in range(own.shape[1])]
-        total, total_slope = (xp.stack(parts, axis=1) for parts in zip(*each, strict=True))
-        return total, framework.sigmoid_slope(sigmoid), total_slope
+            sums = framework.sums(lambda part: [sigmoid_of(part, one) for one in each_own], items)
+            return xp.stack(sums, axis=1), None, None
+
+        def terms(one: Array, part: Array) -> tuple[Array, Array]:
+            again = sigmoid_of(part, one)
+            return again, framework.sigmoid_slope(again)
+
+        pairs = [framework.sums(partial(terms, one), items) for one in each_own]
+        total, total_slope = (xp.stack(parts, axis=1) for parts in zip(*pairs, strict=True))
+        return total, framework.sigmoid_slope(sigmoid_of(items[:, None, :], own)), total_slope
+    sigmoid = sigmoid_of(items[:, None, :], own)
     total = xp.sum(sigmoid, axis=2)
     if not gradient:
         return total, None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankloss._framework import Array, Framework
-from rankloss._rank_mean import RankMean
+from rankloss._rank_mean import RankMean, by_own_scores
 from rankloss._relevance import Positives, Relevance
 from rankloss._score_grid import BLOCK, Places, ScoreGrid, Tables, score_grid
 
@@ -90,7 +90,7 @@ def sampled_loss_and_gradient(
             return losses, None, None, None
         slope = grid.at(slopes[:, :queries, ...], places)
         slope_among = grid.at(slopes[:, queries:, ...], places)
-        d_near = framework.add_at(d_near, columns, mean.of_own(d_rank, slope, d_among, slope_among))
+        d_near = framework.add_at(d_near, columns, by_own_scores(d_rank, slope, d_among, slope_among))
         return losses, d_near, grid.add(d_items, places, d_rank), grid.add(d_positives, places, d_among)
 
     losses = framework.zeros((queries, 1), items)

@@ -52,6 +52,7 @@ OF_MANY_PROGRAMS = (
     "test_the_dtype_and_shape_of_a_loss_follow_the_embeddings",
     "test_inputs_are_left_as_they_are",
     "test_only_the_proportions_of_weights_count_in_a_mean",
+    "test_weights_at_the_ends_of_the_range",
 )
 
 

@@ -46,10 +46,10 @@ def test_repr_reads_as_the_call_that_makes_it() -> None:
 @pytest.mark.parametrize("make", [SmoothAP, SupCon])
 @pytest.mark.parametrize(
     "temperature",
-    [0, 0.0, 1e-31, -0.1, math.nan, math.inf, True, "0.1", None, np.array([0.1, 0.2])],
+    [0, 0.0, 1e-31, 1e31, -0.1, math.nan, math.inf, True, "0.1", None, np.array([0.1, 0.2])],
     ids=repr,
 )
-def test_a_temperature_is_a_finite_number_of_1e_30_and_more(make: Any, temperature: Any) -> None:
+def test_a_temperature_is_a_number_from_1e_30_to_1e30(make: Any, temperature: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="temperature") as error:
         make(temperature=temperature)
     assert str(temperature) in str(error.value) or type(temperature).__name__ in str(error.value)

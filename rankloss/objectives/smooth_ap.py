@@ -37,7 +37,7 @@ class SmoothAP:
 
     Raises:
         TypeError: if the temperature is not a number, or `exact` not True or False.
-        ValueError: if it is not finite, or below 1e-30.
+        ValueError: if it is not from 1e-30 to 1e30.
 
     Example:
         >>> import numpy as np

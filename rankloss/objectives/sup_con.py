@@ -26,7 +26,7 @@ class SupCon:
 
     Raises:
         TypeError: if the temperature is not a number.
-        ValueError: if it is not finite, or below 1e-30.
+        ValueError: if it is not from 1e-30 to 1e30.
 
     Example:
         >>> import numpy as np
