@@ -67,7 +67,7 @@ test: $(LINKED)
 test-all: $(LINKED)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --hypothesis-profile=thorough
 
-BENCHMARK := $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-group-by=group \
+BENCHMARK = $(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-group-by=group \
     --benchmark-columns=median,iqr,rounds --results $(RESULTS)
 
 bench: $(LINKED)

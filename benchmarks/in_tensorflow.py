@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -55,7 +58,27 @@ def ours(objective: Any, setting: Setting, jit_compile: bool) -> Run:
                 loss = rl.embedding_loss(objective, views, block_size=setting.block_size)
         return loss, tape.gradient(loss, x)
 
-    return lambda: tuple(part.numpy() for part in value_and_gradient(x, classes))
+    def run() -> Any:
+        return tuple(part.numpy() for part in value_and_gradient(x, classes))
+
+    if jit_compile:
+        run.planned_bytes = planned_bytes  # type: ignore[attr-defined]
+    return run
+
+
+def planned_bytes() -> int:
+    """What XLA wrote that it allocates beside the arguments, in the last program that it has compiled.
+
+    It is told where to write by `--xla_dump_to` in XLA_FLAGS; TensorFlow has no function that says it.
+    """
+    folder = re.search(r"--xla_dump_to=(\S+)", os.environ["XLA_FLAGS"])
+    assert folder is not None
+    reports = Path(folder[1]).glob("*memory-usage-report.txt")
+    report = max(reports, key=lambda file: file.stat().st_mtime_ns).read_text()
+    total = int(re.findall(r"Total bytes used: (\d+)", report)[0])
+    units = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    arguments = re.findall(r"size ([\d.]+)([KMG]?i?B), parameter", report)
+    return total - sum(int(float(size) * units[unit]) for size, unit in arguments)
 
 
 FLOORS = {

@@ -4,8 +4,8 @@
     python benchmarks/memory.py --rows 4096 --ways PyTorch JAX
 
 The process runs the loss once, so that all code is there and compiled, gives back what it freed, and runs it
-again: the most that is resident meanwhile, less what was before, is the result (Linux only). For JAX the record also
-has what XLA planned for temporaries and results, which does not depend on who measures.
+again: the most that is resident meanwhile, less what was before, is the result (Linux only). For JAX, and TensorFlow
+under XLA, the record also has what XLA planned for temporaries and results, which does not depend on who measures.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import machine
@@ -93,7 +95,11 @@ def measure(contender: Contender, rows: int, folder: Path, resume: bool) -> None
     if resume and saved.has(**measured):
         return
     command = [sys.executable, __file__, "--one", str(contender), "--rows", str(rows)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as plans:
+        environment = dict(os.environ)
+        if contender.way == "TensorFlow XLA":
+            environment["XLA_FLAGS"] = f"--xla_dump_to={plans} --xla_dump_hlo_as_text"
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{contender} at {rows} rows ended with {done.returncode}:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])

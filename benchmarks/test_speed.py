@@ -77,7 +77,7 @@ def test_block_sizes(
 
 def measure(options: Any, benchmark: Any, compared: list[Setting], contender: Contender) -> None:
     """Rounds of a contender in some settings that differ by the block size alone, each right after the floor."""
-    command = " ".join(["pytest benchmarks", *_selection(options)])
+    command = " ".join(["pytest benchmarks --benchmark-enable --results DIR", *_selection(options)])
     saved = Results(options.results / "speed.json", command) if benchmark.enabled else None
     if saved is not None and options.resume and all(saved.has(**_measured(s, contender)) for s in compared):
         pytest.skip("measured before")
