@@ -59,12 +59,12 @@ def rank_loss_and_gradient(
 
     def by_shares() -> tuple[Array, Array | None]:
         form = _Form(framework.shares, neutral=1.0, hidden=0.0)
-        items = relevance.hide(framework.clipped_exp(exponents, limit), form.hidden)
+        items = relevance.hide(framework.clipped_exp(exponents(), limit), form.hidden)
         return _over_positives(framework, mean, form, items, positives)
 
     def by_sigmoid() -> tuple[Array, Array | None]:
         form = _Form(framework.sigmoid_of_differences, neutral=0.0, hidden=-float("inf"))
-        items = relevance.hide(exponents, form.hidden)
+        items = relevance.hide(exponents(), form.hidden)
         return _over_positives(framework, mean, form, items, positives)
 
     def directly() -> tuple[Array, Array | None]:
@@ -77,7 +77,7 @@ def rank_loss_and_gradient(
     grid, pays = sampled
 
     def by_grid() -> tuple[Array, Array | None]:
-        items = relevance.hide(exponents, -float("inf"))
+        items = relevance.hide(exponents(), -float("inf"))
         return sampled_loss_and_gradient(framework, mean, grid, items, positives)
 
     losses, d_scores = framework.choose(pays, by_grid, directly)
@@ -86,23 +86,30 @@ def rank_loss_and_gradient(
 
 def _centred(
     framework: Framework, scores: Array, positives: Positives, temperature: float
-) -> tuple[Array, Array]:
-    """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ."""
+) -> tuple[Callable[[], Array], Array]:
+    """(s − c)/τ with c midway between a query's extreme positive scores, and the distance of these in τ.
+
+    The former is a function, to be called once: within a branch, where XLA fuses it with what comes then. It may
+    overwrite the scores.
+    """
     xp = framework.xp
     some = positives.relevance.has_positive[:, None]
     if positives.real.shape[1] == 0:
-        return xp.zeros_like(scores), framework.zeros((1, 1), scores)
+        return lambda: xp.zeros_like(scores), framework.zeros((1, 1), scores)
     near = positives.among(scores)
     inf = float("inf")
     highest = xp.max(xp.where(positives.real, near, -inf), axis=1, keepdims=True)
     lowest = xp.min(xp.where(positives.real, near, inf), axis=1, keepdims=True)
     highest, lowest = xp.where(some, highest, 0), xp.where(some, lowest, 0)
     centre = lowest + (highest - lowest) / 2
-    exponents = scores
-    exponents -= centre
-    exponents *= 1 / temperature
-    if not positives.relevance.always:  # a query without a positive has no loss, whatever its scores
-        exponents = xp.where(some, exponents, 0)
+
+    def exponents() -> Array:
+        found = scores
+        found -= centre
+        found *= 1 / temperature
+        # A query without a positive has no loss, whatever its scores.
+        return found if positives.relevance.always else xp.where(some, found, 0)
+
     return exponents, (highest - lowest) / temperature
 
 

@@ -56,10 +56,12 @@ class SupCon:
         if not relevance.always:  # a query without a positive has no loss, whatever its scores
             scores = xp.where(some[:, None], scores, 0)
         highest = xp.max(scores, axis=1, keepdims=True)
+        # Made anew for the positives: what is used twice XLA keeps, and reads again for the exponentials.
+        of_positives = (framework.columns(scores, window) - highest) * (1 / temperature)
+        of_positives = xp.where(relevance.positives, of_positives, 0)
         exponents = scores
         exponents -= highest
         exponents *= 1 / temperature
-        of_positives = xp.where(relevance.positives, framework.columns(exponents, window), 0)
         mean_positive = xp.sum(of_positives, axis=1) * share
         exponentials = xp.exp(exponents)
         total = xp.sum(exponentials, axis=1)
