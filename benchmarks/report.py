@@ -366,12 +366,15 @@ def document_tables() -> dict[str, str]:
     """Those of the document: of the saved results, and short ones of another processor and a GPU."""
     own, other, gpu = (read(SAVED / name / "speed.json") for name in ("", "other", "cuda"))
     of_other, of_gpu = ordered(other["records"]), ordered(gpu["records"])
+    used_by_other = ordered(read(SAVED / "other" / "memory.json")["records"])
     return tables(SAVED) | {
         "aims": aims(own["records"], of_other),
         "other_machine": machine(other),
         "other_floors": floors(of_other),
         "other": all_rows(of_other, "× floor, by rows", median),
+        "other_labels": with_labels(of_other),
         "other_blocks": block_choices(of_other),
+        "other_memory": memory(used_by_other),
         "other_faster": faster_peers(of_other),
         "gpu_machine": machine(gpu),
         "gpu": all_rows(of_gpu, "× floor and ms, by rows", with_milliseconds),
