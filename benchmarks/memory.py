@@ -98,7 +98,8 @@ def measure(contender: Contender, rows: int, folder: Path, resume: bool) -> None
     with tempfile.TemporaryDirectory() as plans:
         environment = dict(os.environ)
         if contender.way == "TensorFlow XLA":
-            environment["XLA_FLAGS"] = f"--xla_dump_to={plans} --xla_dump_hlo_as_text"
+            own = environment.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{own} --xla_dump_to={plans} --xla_dump_hlo_as_text"
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{contender} at {rows} rows ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -259,16 +259,20 @@ def test_blocks_are_as_usual_once_the_compiler_has_failed(monkeypatch: pytest.Mo
         raise RuntimeError("no C++ compiler")
 
     def noted(*arguments: Any) -> Any:
-        factors.append(arguments[-1])
+        framework, factor = arguments[0], arguments[-1]
+        sizes = [
+            framework.rows_a_block(items, items, torch.zeros(1), factor) for items in (1024, 4096, 16_384)
+        ]
+        found.append(sizes)
         return embedding_pass(*arguments)
 
-    factors, embedding_pass = list[int](), _operators.embedding_pass
+    found, embedding_pass = list[list[int]](), _operators.embedding_pass
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
     monkeypatch.setattr(_operators, "embedding_pass", noted)
     with pytest.warns(UserWarning, match="compiler failed"):
         for compile in (True, True, False):
             of_views(rl.FastAP(), rows(0, 18, 5), compile=compile)
-    assert factors == [4, 1, 1]
+    assert found == [[512, 256, 256], [256, 256, 64], [256, 256, 64]]
 
 
 def test_a_compiler_that_gives_up_later(traced: Any) -> None:

@@ -21,7 +21,7 @@ from rankloss.objectives import Blockwise, Objective
 from rankloss.objectives._objective import block_factor
 from rankloss.objectives.blockwise import split_objective
 from rankloss.torch._compiled import CompiledEvaluation
-from rankloss.torch._framework import TorchFramework
+from rankloss.torch._framework import FrameworkOfCompiled, TorchFramework
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ def _literal(kind: Any, name: str, text: str) -> Any:
         ) from None
 
 
-def _evaluated(plan: Plan, run: Callable[[Evaluate, int], Result]) -> Result:
+def _evaluated(plan: Plan, run: Callable[[TorchFramework, Evaluate, int], Result]) -> Result:
     """What a pass gives by the formulas of a plan's objective, compiled or not, and their `block_factor`."""
     objective, _ = split_objective(plan.objective)
     factor = block_factor(objective)
     if plan.compile and (compiled := CompiledEvaluation(objective)).possible:
-        result = run(compiled, max(COMPILED_FACTOR, factor))
+        result = run(FrameworkOfCompiled(), compiled, max(COMPILED_FACTOR, factor))
         if compiled.holds():
             return result
-    return run(objective.loss_and_gradient, factor)
+    return run(TorchFramework(), objective.loss_and_gradient, factor)
 
 
 def _outputs(result: Result, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,7 +156,7 @@ def embedding_operator(
     """Loss and gradients by embeddings and gallery, empty where not wanted."""
     known = _plan(plan)
     _, num_blocks = split_objective(known.objective)
-    framework, wanted = TorchFramework(), (for_embeddings, for_gallery)
+    wanted = (for_embeddings, for_gallery)
     batch = EmbeddingBatch(
         embeddings,
         labels,
@@ -172,7 +172,9 @@ def embedding_operator(
     with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
         result = _evaluated(
             known,
-            lambda evaluate, factor: embedding_pass(framework, evaluate, batch, num_blocks, wanted, factor),
+            lambda framework, evaluate, factor: embedding_pass(
+                framework, evaluate, batch, num_blocks, wanted, factor
+            ),
         )
         return _outputs(result, embeddings)
 
@@ -224,11 +226,11 @@ def score_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss and gradient by the scores, empty where not wanted, and nothing."""
     known = _plan(plan)
-    framework = TorchFramework()
     batch = ScoreBatch(scores, relevant, valid, weights, known.reduction)
     with torch.no_grad(), torch.autocast(scores.device.type, enabled=False):
         result = _evaluated(
-            known, lambda evaluate, factor: score_pass(framework, evaluate, batch, for_scores, factor)
+            known,
+            lambda framework, evaluate, factor: score_pass(framework, evaluate, batch, for_scores, factor),
         )
         return _outputs(result, scores)
 
